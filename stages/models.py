@@ -1,0 +1,110 @@
+"""Model folders: one layout for bundled and published weights.
+
+A folder holds `config.yaml` (FunASR's keys where they apply), the weights as
+`model.safetensors` (bundled) or `model.pt` (published state dict), and what the stage's
+network needs besides (`am.mvn`, `tokens.json`). Weights are never unpickled freely.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pipeline.errors import ModelError, printable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BUNDLED = "bundled/"
+_WEIGHTS = ("model.safetensors", "model.pt")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """An existing folder with a config and weights; see `locate`."""
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        for name in _WEIGHTS:
+            if (self.path / name).is_file():
+                return self.path / name
+        raise ModelError(f"{printable(str(self.path))}: no model.safetensors or model.pt in it")
+
+    def file(self, name: str) -> Path:
+        """A file of the folder; ModelError where it is missing."""
+        path = self.path / name
+        if not path.is_file():
+            raise ModelError(f"{printable(str(self.path))}: no {name} in it")
+        return path
+
+    def config(self) -> dict[str, Any]:
+        """`config.yaml` as plain data."""
+        with self.file("config.yaml").open() as stream:
+            config = yaml.safe_load(stream)
+        if not isinstance(config, dict):
+            raise ModelError(f"{printable(str(self.path))}/config.yaml: not a mapping")
+        return config
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights by parameter name, on the CPU, float32."""
+        import torch
+        from safetensors.torch import load_file
+
+        if self.weights.suffix == ".safetensors":
+            state: dict[str, Tensor] = load_file(self.weights)
+        else:
+            state = torch.load(self.weights, map_location="cpu", weights_only=True)
+            state = state.get("state_dict", state)  # type: ignore[assignment]
+        return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+    def digest(self) -> str:
+        """`sha256:...` over every file that changes the result, names included."""
+        return _digest(self.path, self.weights.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, _modified: int) -> str:
+    total = hashlib.sha256()
+    for file in sorted(p for p in path.iterdir() if p.suffix != ".md" and p.is_file()):
+        with file.open("rb") as stream:
+            total.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return f"sha256:{total.hexdigest()}"
+
+
+def locate(model: str, package: str) -> ModelFolder:
+    """The folder of `model`: `bundled/NAME` lies in the stage's own package (say
+    "stages.vad"), anything else is a path. ModelError names the folder and the way out."""
+    if model.startswith(BUNDLED):
+        shelf = Path(str(files(package))) / "bundled"
+        path = shelf / model.removeprefix(BUNDLED)
+        if not path.is_dir():
+            known = ", ".join(sorted(BUNDLED + p.name for p in shelf.glob("*") if p.is_dir()))
+            raise ModelError(f"no model {model!r} in {package}; bundled here: {known or 'none'}")
+        return ModelFolder(path)
+    path = Path(model).expanduser()
+    if not path.is_dir():
+        raise ModelError(f"model folder not found: {printable(model)} (a folder, or bundled/NAME)")
+    return ModelFolder(path)
+
+
+def save_model(path: Path, state: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Writes a model folder. Weights are stored as float16: half the size, and what is lost
+    is measured by the recipe that calls this."""
+    import torch
+    from safetensors.torch import save_file
+
+    path.mkdir(parents=True, exist_ok=True)
+    half = {
+        k: (v.to(torch.float16) if v.is_floating_point() else v).contiguous().cpu()
+        for k, v in state.items()
+    }
+    save_file(half, path / "model.safetensors")
+    (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
