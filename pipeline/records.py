@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,15 @@ class Recording:
     duration: int
     channels: int
     sample_rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFacts:
+    """What one whole pass over a recording's audio showed: its true duration in ms, and notes
+    on what was wrong with the file."""
+
+    duration: int
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +112,64 @@ class SpeakerSegment(NamedTuple):
     start: int
     end: int
     label: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """How an artifact came to be. `seconds` of work; `notes`: fallbacks taken, limits reached."""
+
+    stage: str
+    model: str
+    weights: str
+    parameters: Mapping[str, Any]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """`speaking` in ms, over the turns; `turns` their number."""
+
+    label: str
+    speaking: int
+    turns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """`key` is that of the artifact with the turns: equal key, equal transcript."""
+
+    profile: str
+    version: str
+    key: str
+    stages: tuple[StageRun, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A finished recording. `timeline` holds every stretch of speech with its speaker, words
+    recognised in it or not; speakers are S1, S2, ... in the order in which they first speak."""
+
+    id: str
+    uri: str
+    fingerprint: str
+    duration: int
+    language: str
+    speakers: tuple[Speaker, ...]
+    turns: tuple[Turn, ...]
+    timeline: tuple[SpeakerSegment, ...]
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A recording that could not be finished: the stage, the reason in one line, which attempt.
+    `traceback` is empty for a reason of the user's making."""
+
+    id: str
+    uri: str
+    stage: str
+    error: str
+    attempt: int
+    traceback: str = ""

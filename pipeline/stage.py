@@ -15,9 +15,12 @@ SAMPLE_RATE = 16000
 
 
 class Parameters(BaseModel):
-    """Base of every stage's parameters: an unknown key is an error, values never change."""
+    """Base of every stage's parameters: an unknown key is an error, values never change.
+    `speed_only` names those that change the speed and not the result (batch sizes, say):
+    they are left out of artifact keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    speed_only: ClassVar[frozenset[str]] = frozenset()
 
 
 class Block(NamedTuple):
@@ -28,10 +31,33 @@ class Block(NamedTuple):
     samples: NDArray[np.float32]
 
 
+class AudioInfo(NamedTuple):
+    """What a container states; `duration_ms` 0 where it says nothing."""
+
+    duration_ms: int
+    channels: int
+    sample_rate: int
+    codec: str
+
+
 class Audio(Protocol):
-    """A recording's audio, streamed anew on every call of `blocks`: 16 kHz, mono, gapless."""
+    """A recording's audio, streamed anew on every call of `blocks`: 16 kHz, mono, gapless.
+    `notes` gathers what a reader should know of the input (truncated, say)."""
+
+    notes: list[str]
 
     def blocks(self) -> Iterator[Block]: ...
+
+
+class Source(Audio, Protocol):
+    """A recording that can be opened: the root of the graph. Made as `Class(location,
+    parameters)`; `fingerprint` changes with the content. InputError where it cannot be read."""
+
+    parameters_type: ClassVar[type[Parameters]]
+
+    def __init__(self, location: str, parameters: Any) -> None: ...
+    def probe(self) -> AudioInfo: ...
+    def fingerprint(self) -> str: ...
 
 
 @dataclass

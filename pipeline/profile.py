@@ -1,0 +1,156 @@
+"""Profiles: which stages with which parameters, from YAML to a checked graph.
+
+Each top-level key but `language` is a stage under its name; `stage:` (for the audio: `source:`)
+says which class, as `module:Class`, and every other key is one of its parameters.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.errors import ProfileError, printable
+from pipeline.graph import AUDIO, Graph, last_giving, order
+from pipeline.records import SpeakerSegment, Turn
+from pipeline.stage import Parameters, Source, Stage
+
+Settings = dict[str, Any]
+
+
+def load_profile(profile: str, overrides: Iterable[str] = ()) -> Graph:
+    """The graph of a named profile (in configs/) or of a YAML file, after `stage.key=value`
+    overrides. ProfileError names the file, the key and the closest known key."""
+    where, settings = _read(profile)
+    for override in overrides:
+        _override(settings, override)
+    language = settings.pop("language", "")
+    if not isinstance(language, str) or not language:
+        raise ProfileError(f"{where}: language: a code such as 'en' is missing")
+    if AUDIO not in settings:
+        raise ProfileError(f"{where}: {AUDIO}: this section is missing")
+    source, source_parameters = _source(settings.pop(AUDIO), where)
+    stages = {name: _stage(name, section, where) for name, section in settings.items()}
+    nodes = order(stages, where)
+    turns, timeline = last_giving(Turn, nodes), last_giving(SpeakerSegment, nodes)
+    if turns is None or timeline is None:
+        raise ProfileError(f"{where}: a clustering and an attribution stage are missing")
+    return Graph(
+        profile=Path(profile).stem,
+        language=language,
+        source=source,
+        source_parameters=source_parameters,
+        nodes=nodes,
+        turns=turns,
+        timeline=timeline,
+    )
+
+
+def profile_names() -> list[str]:
+    """The profiles that come with Hansard."""
+    return sorted(
+        Path(entry.name).stem
+        for entry in files("configs").iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def _read(profile: str) -> tuple[str, Settings]:
+    if profile.endswith((".yaml", ".yml")):
+        path = Path(profile).expanduser()
+    else:
+        path = Path(str(files("configs"))) / f"{profile}.yaml"
+        if not path.is_file():
+            raise ProfileError(
+                f"no profile {profile!r}{_closest(profile, profile_names())}; known: "
+                f"{', '.join(profile_names())}, or a path to a .yaml file"
+            )
+    where = printable(str(path))
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ProfileError(f"{where}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise ProfileError(f"{where}: not a mapping of stages")
+    return where, {str(key): value for key, value in settings.items()}
+
+
+def _override(settings: Settings, override: str) -> None:
+    path, equals, text = override.partition("=")
+    section, dot, key = path.partition(".")
+    if not equals or (not dot and path != "language"):
+        raise ProfileError(f"--set {override}: write stage.key=value")
+    if section not in settings:
+        raise ProfileError(
+            f"--set {override}: no stage {section!r}{_closest(section, settings)}; "
+            f"known: {', '.join(settings)}"
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ProfileError(f"--set {override}: the value is not YAML") from None
+    if dot:
+        settings[section] = {**_section(settings[section], section, "--set"), key: value}
+    else:
+        settings[section] = value
+
+
+def _section(section: object, name: str, where: str) -> Settings:
+    if not isinstance(section, Mapping):
+        raise ProfileError(f"{where}: {name}: not a mapping of parameters")
+    return dict(section)
+
+
+def _source(section: object, where: str) -> tuple[type[Source], Parameters]:
+    values = _section(section, AUDIO, where)
+    cls: type[Source] = _import(values.pop("source", None), f"{where}: {AUDIO}.source")
+    return cls, _parameters(cls.parameters_type, values, AUDIO, where)
+
+
+def _stage(name: str, section: object, where: str) -> Stage[Any, Any]:
+    values = _section(section, name, where)
+    cls = _import(values.pop("stage", None), f"{where}: {name}.stage")
+    if not (isinstance(cls, type) and issubclass(cls, Stage)):
+        raise ProfileError(f"{where}: {name}.stage: not a stage")
+    return cls(_parameters(cls.parameters_type, values, name, where))
+
+
+def _import(path: object, where: str) -> Any:
+    module, _, name = str(path or "").partition(":")
+    if not module or not name:
+        raise ProfileError(f"{where}: write module:Class")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ProfileError(f"{where}: {path}: {error}") from None
+
+
+def _parameters(
+    kind: type[Parameters], values: Mapping[str, Any], name: str, where: str
+) -> Parameters:
+    for key in values:
+        if key not in kind.model_fields:
+            raise ProfileError(
+                f"{where}: {name}.{key}: unknown parameter{_closest(str(key), kind.model_fields)}; "
+                f"known: {', '.join(kind.model_fields)}"
+            )
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join([name, *map(str, first["loc"])])
+        value = "" if first["type"] == "missing" or not first["loc"] else f" {first['input']!r}:"
+        raise ProfileError(f"{where}: {key}:{value} {first['msg']}") from None
+
+
+def _closest(key: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
