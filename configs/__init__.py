@@ -1,0 +1,1 @@
+"""Profiles: YAML files that name the stages and their parameters."""
