@@ -17,7 +17,7 @@ from rich.text import Text
 
 from jobs.exports.text import clock
 from jobs.ledger import Ledger
-from jobs.scoring import evaluate
+from jobs.evaluation import evaluate
 from pipeline.job import job_at
 from pipeline.records import Transcript
 from pipeline.storage import Folder

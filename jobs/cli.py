@@ -112,7 +112,7 @@ def evaluate(
 
     from rich.console import Console
 
-    from jobs.scoring import evaluate as score
+    from jobs.evaluation import evaluate as score
 
     evaluation = score(reference, out)
     if as_json:

@@ -145,10 +145,12 @@ def _parameters(
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join([name, *map(str, first["loc"])])
-        value = "" if first["type"] == "missing" or not first["loc"] else f" {first['input']!r}:"
-        raise ProfileError(f"{where}: {key}:{value} {first['msg']}") from None
+        first, *more = error.errors()
+        key = ".".join([name, *map(str, first["loc"][:1])])
+        # A value of several types is refused once for each of them.
+        reasons = [first["msg"], *(e["msg"] for e in more if e["loc"][:1] == first["loc"][:1])]
+        value = f" {first['input']!r}:" if first["loc"] and first["type"] != "missing" else ""
+        raise ProfileError(f"{where}: {key}:{value} {', or: '.join(reasons)}") from None
 
 
 def _closest(key: str, known: Iterable[str]) -> str:

@@ -1,0 +1,132 @@
+"""Accuracy and speed of the punctuation stage on transcripts that no training has seen.
+
+    python -m benchmarks.punctuation --data ../shared/data [--model bundled/ct-transformer-en]
+
+The whole stage runs, on words without pauses; its written words are scored. F1 of each mark over
+words whose mark is known; case over words that came through. With errors: 10 % of the words
+replaced by random ones, 5 % dropped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.records import Word
+from pipeline.stage import Block, Inputs
+from stages.punctuation.stage import CtTransformerPunctuation, PunctuationParameters
+from training.punctuation_text import (
+    CORPORA,
+    LOWER,
+    MARKS,
+    UNLABELLED,
+    Labelled,
+    case_of,
+    documents,
+    label,
+    misrecognise,
+    part,
+)
+
+SUBSTITUTED, DELETED = 0.10, 0.05
+WORD_MS = 300
+
+
+class NoAudio:
+    """The stage reads words only."""
+
+    def blocks(self) -> list[Block]:
+        return []
+
+
+@dataclass(frozen=True)
+class Scores:
+    """F1 by mark; share of words in the right case; F1 of the words not in lower case."""
+
+    marks: dict[str, float]
+    case: float
+    raised: float
+    words: int
+    seconds: float
+
+
+def punctuate(stage: CtTransformerPunctuation, words: list[str]) -> list[str]:
+    """The words as the stage writes them, one spoken right after the other."""
+    spoken = tuple(
+        Word(word, WORD_MS * index, WORD_MS * (index + 1), 1.0) for index, word in enumerate(words)
+    )
+    sentences = stage.run(Inputs(audio=NoAudio(), artifacts={"asr": spoken}))
+    return [word.text for sentence in sentences for word in sentence.words]
+
+
+def score(
+    stage: CtTransformerPunctuation, words: list[str], marks: NDArray, cases: NDArray
+) -> Scores:
+    """`marks` and `cases` are what was written, int [N], UNLABELLED where that is not known."""
+    began = time.perf_counter()
+    texts = punctuate(stage, words)
+    seconds = time.perf_counter() - began
+    predicted = np.array([MARKS.index(text[-1]) if text[-1] in MARKS else 0 for text in texts])
+    known = marks != UNLABELLED
+    cased = np.array([case_of(text.rstrip("".join(MARKS))) for text in texts])
+    heard = cases != UNLABELLED
+    return Scores(
+        marks={
+            mark: f1(predicted[known] == index, marks[known] == index)
+            for index, mark in enumerate(MARKS[1:], start=1)
+        },
+        case=float((cased[heard] == cases[heard]).mean()),
+        raised=f1(cased[heard] != LOWER, cases[heard] != LOWER),
+        words=len(words),
+        seconds=seconds,
+    )
+
+
+def f1(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
+    return 2 * float((predicted & true).sum()) / max(1, int(predicted.sum() + true.sum()))
+
+
+def with_errors(text: Labelled, seed: int) -> tuple[list[str], NDArray, NDArray]:
+    """Words, marks and cases after simulated recognition errors."""
+    rng = np.random.default_rng(seed)
+    heard = misrecognise(np.array(text.marks), SUBSTITUTED, DELETED, rng)
+    others = rng.integers(len(text.words), size=len(heard.kept))
+    sources = np.where(heard.replaced, others, heard.kept)
+    cases = np.where(heard.replaced, UNLABELLED, np.array(text.cases)[heard.kept])
+    return [text.words[index] for index in sources], heard.marks, cases
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the folder shared/data")
+    parser.add_argument("--model", default="bundled/ct-transformer-en")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    stage = CtTransformerPunctuation(PunctuationParameters(model=arguments.model))
+    stage.load()
+    print(f"{arguments.model}, {torch.get_num_threads()} threads")
+    print(f"{'held-out text':28}    comma  period question  case   raised     words   words/s")
+    for corpus in CORPORA:
+        text = label(part(documents(arguments.data, corpus), "held-out"))
+        clean = (text.words, np.array(text.marks), np.array(text.cases))
+        for name, condition in (
+            (corpus, clean),
+            (f"{corpus}, with errors", with_errors(text, arguments.seed)),
+        ):
+            result = score(stage, *condition)
+            marks = "  ".join(f"{value:7.3f}" for value in result.marks.values())
+            speed = result.words / result.seconds
+            print(
+                f"{name:28}  {marks}  {result.case:6.4f} {result.raised:6.3f} "
+                f"{result.words:9d} {speed:9.0f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

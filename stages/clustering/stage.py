@@ -1,0 +1,137 @@
+"""Who speaks when: speaker embeddings grouped, and the groups laid out over the speech.
+
+Method: 3D-Speaker's diarization (spectral or UMAP-HDBSCAN on 1.5 s windows, small groups
+absorbed, similar ones merged), then every moment goes to the most similar centroid.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from pipeline.records import Embeddings, Span, SpeakerSegment
+from pipeline.stage import Inputs, Parameters, Stage
+from stages.clustering.groups import (
+    Counts,
+    Labels,
+    Vectors,
+    absorb_small,
+    centroids,
+    merge_close,
+    normalised,
+    split_largest,
+)
+from stages.clustering.spectral import SpectralOptions, spectral
+from stages.clustering.timeline import timeline
+from stages.clustering.umap_hdbscan import UmapOptions, umap_hdbscan
+
+
+class ClusteringParameters(Parameters):
+    """Parameters of the clustering stage."""
+
+    method: Literal["spectral", "umap-hdbscan", "auto"] = Field(
+        "auto", description="auto: spectral up to `auto_limit` windows, UMAP-HDBSCAN above"
+    )
+    auto_limit: int = Field(50_000, ge=1, description="windows up to which auto is spectral")
+    speakers: int | None = Field(None, ge=1, description="the exact number of speakers, if known")
+    min_speakers: int = Field(1, ge=1, description="at least so many speakers")
+    max_speakers: int = Field(15, ge=1, description="at most so many speakers")
+    seed: int = Field(0, ge=0, description="of k-means and of UMAP")
+    merge_threshold: float = Field(
+        0.8, ge=-1, le=1, description="speakers whose centroids have a greater cosine are one"
+    )
+    smallest_ms: int = Field(
+        3000, ge=0, description="a speaker heard for less than this is absorbed by the others"
+    )
+    pruning: float = Field(
+        0.02, gt=0, le=1, description="spectral: the share of each affinity row that is kept"
+    )
+    neighbours: int = Field(6, ge=1, description="spectral: at least so many are kept of a row")
+    condense_above: int = Field(
+        2000, ge=100, description="spectral: more windows than this are condensed to so many"
+    )
+    umap_neighbours: int = Field(16, ge=2, description="UMAP: n_neighbors")
+    umap_components: int = Field(8, ge=2, description="UMAP: n_components")
+    step_ms: int = Field(20, ge=1, le=1000, description="precision of speaker changes, in ms")
+    shortest_ms: int = Field(
+        400, ge=0, description="a shorter stretch between others is smoothed away, in ms"
+    )
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Self:
+        if self.min_speakers > self.max_speakers:
+            raise ValueError(
+                f"min_speakers {self.min_speakers} is above max_speakers {self.max_speakers}"
+            )
+        return self
+
+    def counts(self) -> Counts:
+        """`speakers` where it is given, else the bounds."""
+        if self.speakers is not None:
+            return Counts(self.speakers, self.speakers)
+        return Counts(self.min_speakers, self.max_speakers)
+
+
+class SpeakerClustering(Stage[ClusteringParameters, tuple[SpeakerSegment, ...]]):
+    """Every moment of speech under one speaker, by start; S1 is the first to speak."""
+
+    needs = ("embedding", "vad")
+    version = 1
+    parameters_type = ClusteringParameters
+    artifact_type = tuple[SpeakerSegment, ...]
+
+    def run(self, inputs: Inputs) -> tuple[SpeakerSegment, ...]:
+        embeddings: Embeddings = inputs.artifacts["embedding"]
+        speech: tuple[Span, ...] = inputs.artifacts["vad"]
+        if not speech:
+            return ()
+        if not len(embeddings.spans):
+            inputs.notes.append("clustering: no embeddings: all speech is given to one speaker")
+            return tuple(SpeakerSegment(start, end, "S1") for start, end in speech)
+        # By time, whatever order they came in: the result must not depend on it.
+        order = np.lexsort((embeddings.spans[:, 1], embeddings.spans[:, 0]))
+        spans, vectors = embeddings.spans[order], normalised(embeddings.vectors[order])
+        labels = self.cluster(spans, vectors)
+        asked = self.parameters.counts()
+        if int(labels.max()) + 1 < asked.lower:
+            inputs.notes.append(
+                f"clustering: {asked.lower} speakers asked for, {len(vectors)} windows to find them"
+            )
+        scores = vectors @ centroids(vectors, labels).T
+        return timeline(speech, spans, scores, self.parameters.step_ms, self.parameters.shortest_ms)
+
+    def cluster(self, spans: np.ndarray, vectors: Vectors) -> Labels:
+        """The speaker of each window, int64 [N]; windows by start, N > 0."""
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+        options, counts = self.parameters, self.parameters.counts()
+        typical = max(1, int(np.median(np.diff(spans[:, 0]))) if len(spans) > 1 else 1)
+        smallest = -(-options.smallest_ms // typical)
+        # One thread: sums, and so ties, must not depend on the number of cores.
+        with threadpool_limits(limits=1):
+            labels = self._method(vectors, smallest)
+            labels = absorb_small(vectors, labels, smallest, counts.lower)
+            labels = merge_close(vectors, labels, options.merge_threshold, counts)
+            return split_largest(vectors, labels, counts.lower, options.seed)
+
+    def _method(self, vectors: Vectors, smallest: int) -> Labels:
+        options = self.parameters
+        method = options.method
+        if method == "auto":
+            method = "spectral" if len(vectors) <= options.auto_limit else "umap-hdbscan"
+        if method == "umap-hdbscan":
+            return umap_hdbscan(
+                vectors,
+                UmapOptions(
+                    options.umap_neighbours, options.umap_components, smallest, options.seed
+                ),
+            )
+        return spectral(
+            vectors,
+            options.counts(),
+            SpectralOptions(
+                options.pruning, options.neighbours, options.condense_above, options.seed
+            ),
+        )

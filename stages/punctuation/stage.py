@@ -1,0 +1,186 @@
+"""Punctuation and case of recognised words by a CT-Transformer, and their sentences.
+
+A recording is read in overlapping windows of the length that the network was trained on; each
+word's scores come from the window in which it lies deepest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pipeline.records import Sentence, Word
+from pipeline.stage import Inputs, Parameters, Stage
+from stages.models import ModelFolder, locate
+from stages.punctuation.casing import capitalised, read_lexicon, written
+from stages.punctuation.ct_transformer import CtTransformer, CtTransformerConfig
+from stages.punctuation.marks import MarkSet, decide
+from stages.punctuation.vocabulary import Vocabulary
+
+DEFAULT_WINDOW = 128  # words; a model says otherwise under model_conf.window
+CONTEXT = 16  # words at a window's inner edges that the neighbouring window decides
+
+
+class PunctuationParameters(Parameters):
+    model: str = Field(
+        "bundled/ct-transformer-en",
+        description="bundled/NAME, or a folder in FunASR's CT-Transformer layout",
+    )
+    sentence_pause: int = Field(
+        1500, ge=0, description="a pause of at least this many ms always ends a sentence"
+    )
+    max_words: int = Field(
+        60, ge=4, description="a longer sentence is cut where a mark is likeliest"
+    )
+    batch_size: int = Field(
+        32, ge=1, description="windows of words a forward pass; never changes the result"
+    )
+
+
+@dataclass(frozen=True)
+class Punctuator:
+    """A loaded model folder."""
+
+    network: CtTransformer
+    vocabulary: Vocabulary
+    marks: MarkSet
+    lexicon: dict[str, str]
+    window: int
+
+    @classmethod
+    def read(cls, folder: ModelFolder) -> Punctuator:
+        """ModelError where a file is missing; the network is in evaluation mode."""
+        config = folder.config()
+        model = config["model_conf"]
+        vocabulary = Vocabulary.read(folder.file("tokens.json"), model.get("suffix_buckets", 0))
+        sizes = CtTransformerConfig.from_yaml(config, len(vocabulary))
+        network = CtTransformer(sizes)
+        network.load_state_dict(folder.state_dict())
+        return cls(
+            network=network.eval(),
+            vocabulary=vocabulary,
+            marks=MarkSet(sizes.punc_list),
+            lexicon=read_lexicon(folder.path / "casing.json"),
+            window=model.get("window", DEFAULT_WINDOW),
+        )
+
+    def scores(
+        self, words: Sequence[str], batch_size: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
+        """Log-probabilities of the marks [N, P], and the likeliest case of each word [N]
+        (None without a case head). N >= 1."""
+        rows = torch.from_numpy(self.vocabulary.rows(words))
+        length = min(self.window, len(rows))
+        starts = window_starts(len(rows), length)
+        windows = rows.unfold(0, length, 1)[torch.from_numpy(starts)]  # [W, length]
+        keep = torch.from_numpy(deepest(starts, length, len(rows)))
+        marks, cases = [], []
+        with torch.inference_mode():
+            for batch in torch.split(windows, batch_size):
+                mark, case = self.network(batch, torch.full((len(batch),), length))
+                marks.append(mark.log_softmax(dim=-1))
+                cases.append(None if case is None else case.argmax(dim=-1))
+        chosen = torch.cat(marks)[keep[:, 0], keep[:, 1]].numpy()
+        if cases[0] is None:
+            return chosen, None
+        return chosen, torch.cat([c for c in cases if c is not None])[
+            keep[:, 0], keep[:, 1]
+        ].numpy()
+
+    def write(
+        self, words: Sequence[str], chosen: NDArray[np.intp], cases: NDArray[np.intp] | None
+    ) -> list[str]:
+        """The words as they are written: cased, a sentence's first capitalised, marks attached."""
+        case_list = self.network.config.case_list
+        first = np.concatenate([[True], self.marks.is_end[chosen[:-1]]])
+        texts = []
+        for index, (word, mark) in enumerate(zip(words, chosen.tolist(), strict=True)):
+            case = "" if cases is None else case_list[cases[index]]
+            text = written(word, case, self.lexicon)
+            text = capitalised(text) if first[index] else text
+            texts.append(text + self.marks.after(text, mark))
+        return texts
+
+
+class CtTransformerPunctuation(Stage[PunctuationParameters, tuple[Sentence, ...]]):
+    """Words as recognised to sentences; times and number of the words stay."""
+
+    needs: ClassVar[tuple[str, ...]] = ("asr",)
+    version: ClassVar[int] = 1
+    parameters_type = PunctuationParameters
+    artifact_type = tuple[Sentence, ...]
+
+    def __init__(self, parameters: PunctuationParameters) -> None:
+        super().__init__(parameters)
+        self._punctuator: Punctuator | None = None
+
+    @property
+    def model(self) -> str:
+        return self.parameters.model
+
+    def weights_digest(self) -> str:
+        return self._folder().digest()
+
+    def load(self) -> None:
+        self._punctuator = Punctuator.read(self._folder())
+
+    def run(self, inputs: Inputs) -> tuple[Sentence, ...]:
+        """`asr` -> sentences. RuntimeError before `load`."""
+        if self._punctuator is None:
+            raise RuntimeError("call load() before run()")
+        words: tuple[Word, ...] = inputs.artifacts["asr"]
+        if not words:
+            return ()
+        spoken = [word.text for word in words]
+        scores, cases = self._punctuator.scores(spoken, self.parameters.batch_size)
+        chosen = decide(
+            scores,
+            pauses_after(words) >= self.parameters.sentence_pause,
+            self.parameters.max_words,
+            self._punctuator.marks,
+        )
+        texts = self._punctuator.write(spoken, chosen, cases)
+        done = [
+            Word(text, word.start, word.end, word.confidence)
+            for text, word in zip(texts, words, strict=True)
+        ]
+        ends = np.flatnonzero(self._punctuator.marks.is_end[chosen]) + 1
+        bounds = [0, *ends.tolist()]
+        return tuple(Sentence(tuple(done[a:b])) for a, b in pairwise(bounds))
+
+    def _folder(self) -> ModelFolder:
+        return locate(self.parameters.model, "stages.punctuation")
+
+
+def pauses_after(words: Sequence[Word]) -> NDArray[np.int64]:
+    """Silence between each word and the next in ms [N]; 0 after the last."""
+    starts = np.array([word.start for word in words], np.int64)
+    ends = np.array([word.end for word in words], np.int64)
+    return np.append(starts[1:] - ends[:-1], 0)
+
+
+def window_starts(count: int, length: int) -> NDArray[np.int64]:
+    """Starts of windows of `length` words over `count`, overlapping by twice CONTEXT (or half
+    a window, if that is less); the last one ends with the recording.
+
+    >>> window_starts(300, 128).tolist()
+    [0, 96, 172]
+    """
+    stride = max(1, length - 2 * min(CONTEXT, length // 4))
+    return np.append(np.arange(0, count - length, stride), count - length)
+
+
+def deepest(starts: NDArray[np.int64], length: int, count: int) -> NDArray[np.int64]:
+    """For each of `count` words the window in which it lies farthest from an inner edge, and
+    its place there: int64 [count, 2]."""
+    middles = (starts[1:] + starts[:-1] + length) // 2  # of each overlap
+    words = np.arange(count)
+    window = np.searchsorted(middles, words, side="right")
+    return np.stack([window, words - starts[window]], axis=1)

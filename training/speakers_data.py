@@ -1,0 +1,247 @@
+"""Speech for the speaker recipe: who speaks in shared/data and in synthetic voices, crops drawn
+evenly over speakers, and what a room, a microphone and other people do to them.
+
+Source: Snyder et al., X-vectors (2018), section 3.3, for the augmentation; speed-perturbed
+speech as new speakers: Yamamoto et al. (2019).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.splits import Utterance, is_held_out, read_manifest
+from training.voices import VOICES, VoiceError, missing, say
+
+RATE = 16000
+FOLDERS = (
+    "asr-en-train-clean-5",
+    "asr-en-dev-clean",
+    "speakers-librispeech",
+    "asr-en-commonvoice",
+    "asr-en-speechocean762",
+    "asr-en-ljspeech",
+    "emotion-emodb",
+)
+SPEEDS = (1.0, 0.88, 1.13)
+SPEED_SHARES = (0.5, 0.25, 0.25)
+LONGEST_S = 300.0
+SENTENCES_A_VOICE = 8
+TRAINED_VOICES = VOICES[::2]
+HELD_OUT_VOICES = VOICES[1::2]
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """`samples` int16 [N]: all utterances on end; `bounds` int64 [U, 2] their first and last
+    sample; `speakers` int64 [U] index `names`."""
+
+    samples: NDArray[np.int16]
+    bounds: NDArray[np.int64]
+    speakers: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def utterance(self, index: int) -> Samples:
+        first, last = self.bounds[index]
+        return self.samples[first:last] / np.float32(32768)
+
+
+def gather(data: Path, kept: Path) -> Corpus:
+    """Every speaker who is not held out, at most LONGEST_S of each. Decoded once into `kept`."""
+    if not kept.exists():
+        spoken = [*_recorded(data), *_synthetic(data)]
+        names = sorted({name for name, _ in spoken})
+        ends = np.cumsum([len(samples) for _, samples in spoken])
+        np.savez(
+            kept,
+            samples=np.concatenate([samples for _, samples in spoken]),
+            bounds=np.stack([np.r_[0, ends[:-1]], ends], axis=1),
+            speakers=np.array([names.index(name) for name, _ in spoken]),
+            names=np.array(names),
+        )
+    with np.load(kept, allow_pickle=False) as arrays:
+        names_kept = tuple(arrays["names"].tolist())
+        return Corpus(arrays["samples"], arrays["bounds"], arrays["speakers"], names_kept)
+
+
+def _recorded(data: Path) -> list[tuple[str, NDArray[np.int16]]]:
+    """(speaker, samples) of people. lb-N and ls-N are LibriSpeech's one speaker N."""
+    spoken, seconds = [], defaultdict[str, float](float)
+    for folder in FOLDERS:
+        for utterance in _training_utterances(data / folder):
+            name = utterance.speaker.replace("lb-", "ls-")
+            if seconds[name] < LONGEST_S:
+                seconds[name] += utterance.seconds
+                spoken.append((name, soundfile.read(utterance.audio, dtype="int16")[0]))
+    return spoken
+
+
+def _training_utterances(folder: Path) -> list[Utterance]:
+    rows = read_manifest(folder)
+    return [row for row in rows if not is_held_out(row.speaker, row.split)]
+
+
+def _synthetic(data: Path) -> list[tuple[str, NDArray[np.int16]]]:
+    """(voice, samples), each voice with sentences of its own; a voice that is not installed
+    is named and left out."""
+    rows = _training_utterances(data / "asr-en-train-clean-5")
+    texts = [row.text.lower() for row in rows if 8 <= len(row.text.split()) <= 20]
+    spoken = []
+    for index, voice in enumerate(TRAINED_VOICES):
+        if reason := missing(voice):
+            print(f"left out: {reason}")
+            continue
+        first = index * SENTENCES_A_VOICE
+        for at in range(first, first + SENTENCES_A_VOICE):
+            try:
+                samples = say(voice, texts[at % len(texts)]).samples
+            except (VoiceError, ValueError):  # a sentence that the engine cannot time
+                continue
+            spoken.append((voice.label, (samples * 32767).astype(np.int16)))
+    return spoken
+
+
+def load_noise(data: Path) -> list[Samples]:
+    """The everyday noises of noise-esc10."""
+    folder = data / "noise-esc10"
+    paths = sorted(p for p in folder.rglob("*") if p.suffix in {".opus", ".flac", ".ogg", ".wav"})
+    return [soundfile.read(path, dtype="float32")[0] for path in paths]
+
+
+def resampled(samples: Samples, length: int) -> Samples:
+    """The same sound in `length` samples, band-limited (through the spectrum)."""
+    if length == len(samples):
+        return samples
+    spectrum = torch.fft.rfft(torch.from_numpy(samples))
+    scaled: Samples = (torch.fft.irfft(spectrum, n=length) * (length / len(samples))).numpy()
+    return scaled
+
+
+class Batch(NamedTuple):
+    """`waveforms` float32 [B, T]; `classes`, `speeds`, `utterances` int64 [B]. A class is a
+    speaker at a speed."""
+
+    waveforms: Tensor
+    classes: Tensor
+    speeds: Tensor
+    utterances: Tensor
+
+
+class Sampler:
+    """Crops: speakers in proportion to the root of their speech (up to a minute), their
+    utterances evenly, at one of the speeds."""
+
+    def __init__(self, corpus: Corpus, rng: np.random.Generator) -> None:
+        self.corpus, self.rng = corpus, rng
+        lengths = np.diff(corpus.bounds, axis=1)[:, 0] / RATE
+        seconds = np.bincount(corpus.speakers, weights=lengths)
+        weights = np.sqrt(np.minimum(seconds, 60))
+        self.shares = weights / weights.sum()
+        order = np.argsort(corpus.speakers, kind="stable")
+        splits = np.searchsorted(corpus.speakers[order], np.arange(1, len(corpus.names)))
+        self.of_speaker = np.split(order, splits)
+
+    def draw(self, count: int) -> Batch:
+        """Mostly windows as the stage cuts them, some longer; in one batch of seven, short
+        segments that are repeated to fill the window."""
+        rng = self.rng
+        seconds = float(rng.choice([1.5, 2.5], p=[0.85, 0.15]))
+        length = int(seconds * RATE)
+        short = rng.random() < 0.15
+        speakers = rng.choice(len(self.shares), count, p=self.shares)
+        speeds = rng.choice(len(SPEEDS), count, p=SPEED_SHARES)
+        utterances = np.array([rng.choice(self.of_speaker[s]) for s in speakers])
+        waveforms = np.zeros((count, length), np.float32)
+        for row in range(count):
+            part = int(length * rng.uniform(0.25, 0.8)) if short else length
+            crop = self._crop(int(utterances[row]), round(part * SPEEDS[speeds[row]]))
+            waveforms[row] = np.resize(resampled(crop, part), length)
+        classes = speakers + speeds * len(self.corpus.names)
+        return Batch(
+            torch.from_numpy(waveforms), *map(torch.from_numpy, (classes, speeds, utterances))
+        )
+
+    def _crop(self, index: int, length: int) -> Samples:
+        """A random stretch of an utterance, preferring the louder of two (clips have silent
+        edges, which the stage never sees); a shorter utterance is repeated."""
+        samples = self.corpus.utterance(index)
+        if len(samples) <= length:
+            return np.resize(samples, length)
+        starts = self.rng.integers(0, len(samples) - length, 2)
+        crops = [samples[at : at + length] for at in starts]
+        return max(crops, key=lambda crop: float(np.square(crop).sum()))
+
+
+class Augmenter:
+    """Rooms, noise, other voices and level on waveforms; masks on features."""
+
+    def __init__(self, noises: list[Samples], rng: np.random.Generator) -> None:
+        self.noises, self.rng = noises, rng
+
+    def waveforms(self, clean: Tensor) -> Tensor:
+        """[B, T] to [B, T], a third of the rows left as they are but for the level."""
+        rng, (count, length) = self.rng, clean.shape
+        what = rng.choice(5, count, p=[0.3, 0.2, 0.2, 0.2, 0.1])
+        out = clean.clone()
+        rooms = np.flatnonzero((what == 1) | (what == 3))
+        if len(rooms):
+            out[rooms] = self._reverberated(out[rooms])
+        for row in np.flatnonzero((what == 2) | (what == 3)):
+            out[row] = mixed(out[row], self._noise(length), rng.uniform(3, 25))
+        for row in np.flatnonzero(what == 4):
+            out[row] = mixed(out[row], clean[(row + 1) % count], rng.uniform(8, 22))
+        level = out.square().mean(1, keepdim=True).sqrt().clamp(min=1e-5)
+        wanted = 10 ** (rng.uniform(-40, -15, (count, 1)) / 20)
+        return (out / level * torch.from_numpy(wanted).float()).clamp(-1, 1)
+
+    def _reverberated(self, dry: Tensor) -> Tensor:
+        """Convolved with exponentially decaying noise after the direct sound."""
+        rng, (count, length) = self.rng, dry.shape
+        taps = RATE // 2
+        seconds = torch.arange(taps) / RATE
+        decay = torch.from_numpy(rng.uniform(0.1, 0.8, (count, 1))).float()
+        tail = torch.randn(count, taps) * torch.exp(-6.9 * seconds / decay)
+        tail[:, : RATE // 400] = 0
+        direct_db = torch.from_numpy(rng.uniform(0, 15, (count, 1))).float()
+        tail = tail / tail.square().sum(1, keepdim=True).sqrt() * 10 ** (-direct_db / 20)
+        tail[:, 0] = 1
+        size = 1 << (length + taps - 1).bit_length()
+        wet = torch.fft.irfft(torch.fft.rfft(dry, size) * torch.fft.rfft(tail, size), size)
+        return wet[:, :length]
+
+    def _noise(self, length: int) -> Tensor:
+        """A recorded noise, or a coloured one."""
+        if self.rng.random() < 0.6:
+            noise = self.noises[self.rng.integers(len(self.noises))]
+            start = self.rng.integers(max(1, len(noise) - length))
+            return torch.from_numpy(np.resize(noise[start : start + length], length))
+        spectrum = torch.fft.rfft(torch.randn(length))
+        hertz = torch.fft.rfftfreq(length, 1 / RATE).clamp(min=20)
+        return torch.fft.irfft(spectrum * hertz ** -self.rng.uniform(0, 1.2), n=length)
+
+    def masked(self, features: Tensor) -> Tensor:
+        """SpecAugment on [B, F, M], zero being the mean: half of the rows."""
+        rng, (count, frames, bins) = self.rng, features.shape
+        for row in np.flatnonzero(rng.random(count) < 0.5):
+            start, width = rng.integers(frames - 25), rng.integers(5, 25)
+            features[row, start : start + width] = 0
+            start, width = rng.integers(bins - 10), rng.integers(2, 10)
+            features[row, :, start : start + width] = 0
+        return features
+
+
+def mixed(speech: Tensor, other: Tensor, snr_db: float) -> Tensor:
+    """`speech` with `other` at the signal-to-noise ratio."""
+    ratio = speech.square().mean() / other.square().mean().clamp(min=1e-10)
+    gain: Tensor = (ratio * 10 ** (-snr_db / 10)).sqrt()
+    return speech + gain * other
