@@ -11,13 +11,13 @@ from functools import cache
 from typing import TypeAlias
 
 import numpy as np
-import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.fft import dct, irfft, rfft
+from scipy.fft import dct, irfft, next_fast_len, rfft
 from scipy.signal import medfilt
 
 from pipeline.stage import SAMPLE_RATE
-from stages.audio.features import Fbank, FbankOptions
+from stages.audio.features import INT16_SCALE, LOG_FLOOR, FbankOptions, mel_filters
 
 Array: TypeAlias = NDArray[np.floating]
 
@@ -27,31 +27,32 @@ BANDS = 10
 ACTIVE_RANGE = 30 / 10 * np.log(10)
 """Frames up to 30 dB below the loudest tenth of a piece are taken for speech."""
 
-_WINDOW = 640
+MEL_WINDOW, PITCH_WINDOW = 400, 640
+LOWEST, HIGHEST = 60, 500
+"""Hz, of the pitch."""
 _SHIFT = 160
-_FFT = 2048
-_LOWEST, _HIGHEST = 60, 500
+_MEL_FFT = 512
+_MEL_OPTIONS = FbankOptions(num_mel_bins=MELS, high_freq=7600.0)
 _VOICED = 0.5
 _QUANTILES = (0.1, 0.5, 0.9)
 _MODULATIONS = ((1, 2), (2, 4), (4, 8), (8, 16))
-SHORTEST = _WINDOW + 9 * _SHIFT
+SHORTEST = PITCH_WINDOW + 9 * _SHIFT
 """Samples needed for a vector."""
 
 
 def functionals(samples: Array) -> NDArray[np.float32]:
     """`samples` [n], at least SHORTEST, 16 kHz, full scale 1.0 -> float32 [D], finite."""
-    mel = _log_mel(samples)
+    harmonicity, pitch = _pitch(samples)
+    mel = _log_mel(samples)[: len(pitch)]
     energy = np.logaddexp.reduce(mel, axis=1)
     active = energy > np.quantile(energy, 0.9) - ACTIVE_RANGE
     level = energy[active].mean()
-    harmonicity, pitch = _pitch(samples)
-    frames = min(len(mel), len(pitch))
-    voiced = active[:frames] & (harmonicity[:frames] > _VOICED)
+    voiced = active & (harmonicity > _VOICED)
     parts = (
         _spectral(mel - level, active),
         _level(energy - level, active),
-        _melody(pitch[:frames], voiced),
-        _statistics(harmonicity[:frames][active[:frames]]),
+        _melody(pitch, voiced),
+        _statistics(harmonicity[active]),
         _rhythm(energy - level, active, voiced),
     )
     vector: NDArray[np.float32] = np.nan_to_num(np.concatenate(parts)).astype(np.float32)
@@ -64,7 +65,7 @@ def _spectral(mel: Array, active: NDArray[np.bool_]) -> Array:
     bands = speech.reshape(len(speech), BANDS, -1).mean(axis=2)
     cepstra = dct(speech, norm="ortho", axis=1)[:, 1 : CEPSTRA + 1]
     movement = _delta(dct(mel, norm="ortho", axis=1)[:, 1 : CEPSTRA + 1])[active]
-    flux = np.abs(np.diff(mel, axis=0)).mean(axis=1)[active[1:]]
+    flux = np.abs(np.diff(mel, axis=0, prepend=mel[:1])).mean(axis=1)[active]
     return np.concatenate(
         [
             bands.mean(axis=0),
@@ -122,29 +123,44 @@ def _delta(values: Array) -> Array:
 
 def _pitch(samples: Array) -> tuple[Array, Array]:
     """Harmonicity in [0, 1] and pitch in Hz of each frame, [F] each."""
-    frames = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[::_SHIFT]
-    window = np.hanning(_WINDOW)
-    shape = irfft(np.abs(rfft(window, n=_FFT)) ** 2, n=_FFT)
-    tapered = (frames - frames.mean(axis=1, keepdims=True)) * window
-    own = irfft(np.abs(rfft(tapered, n=_FFT, axis=1)) ** 2, n=_FFT, axis=1)
-    shortest, longest = SAMPLE_RATE // _HIGHEST, SAMPLE_RATE // _LOWEST
-    lags = np.arange(shortest, longest)
+    window = np.hanning(PITCH_WINDOW).astype(np.float32)
+    size = next_fast_len(PITCH_WINDOW + SAMPLE_RATE // LOWEST, real=True)
+    lags = np.arange(SAMPLE_RATE // HIGHEST, SAMPLE_RATE // LOWEST)
+    shape = _autocorrelation(window[None], size)[0]
+    own = _autocorrelation(_frames(samples, PITCH_WINDOW) * window, size)
     similarity = own[:, lags] / np.maximum(own[:, :1], 1e-9) * (shape[0] / shape[lags])
     # Among lags that fit equally well, the shortest is the period: Boersma's octave cost.
-    best = np.argmax(similarity - 0.02 * np.log2(lags / shortest), axis=1)
+    best = np.argmax(similarity - 0.02 * np.log2(lags / lags[0]), axis=1)
     harmonicity = similarity[np.arange(len(best)), best].clip(0, 1)
-    return harmonicity.astype(np.float32), (SAMPLE_RATE / lags[best]).astype(np.float32)
+    return harmonicity, SAMPLE_RATE / lags[best]
 
 
-@cache
-def _fbank() -> Fbank:
-    return Fbank(FbankOptions(num_mel_bins=MELS, window="povey", high_freq=7600.0))
+def _autocorrelation(frames: Array, size: int) -> Array:
+    """[F, n] -> [F, size], by an FFT of `size` points."""
+    correlation: Array = irfft(np.abs(rfft(frames, n=size, axis=1)) ** 2, n=size, axis=1)
+    return correlation
 
 
 def _log_mel(samples: Array) -> Array:
-    """float32 [F, MELS]."""
-    waveform = torch.from_numpy(np.ascontiguousarray(samples))[None]
-    with torch.inference_mode():
-        features, _ = _fbank()(waveform, torch.tensor([len(samples)]))
-    mel: Array = features[0].numpy()
+    """Kaldi's log-mel features, [F, MELS], as `stages.audio.features` has them; in numpy, since
+    for a few seconds torch's threads cost more than the work."""
+    frames = _frames(samples * np.float32(INT16_SCALE), MEL_WINDOW)
+    previous = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
+    povey = (np.hanning(MEL_WINDOW) ** 0.85).astype(np.float32)
+    spectrum = rfft((frames - np.float32(0.97) * previous) * povey, n=_MEL_FFT, axis=1)
+    power = np.abs(spectrum[:, :-1]) ** 2
+    mel: Array = np.log(np.maximum(power @ _mel_filters(), LOG_FLOOR))
     return mel
+
+
+def _frames(samples: Array, length: int) -> Array:
+    """[F, length], a frame every 10 ms, each without its mean."""
+    frames: Array = sliding_window_view(samples, length)[::_SHIFT]
+    centred: Array = frames - frames.mean(axis=1, keepdims=True)
+    return centred
+
+
+@cache
+def _mel_filters() -> Array:
+    filters: Array = mel_filters(_MEL_OPTIONS, _MEL_FFT).numpy()
+    return filters
