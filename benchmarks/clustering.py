@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ def meeting(windows: int, speakers: int, seed: int, dim: int = 192) -> Meeting:
     starts = np.arange(windows, dtype=np.int32) * STEP_MS
     spans = np.stack([starts, starts + WINDOW_MS], axis=1)
     edges = [*range(0, int(spans[-1, 1]), 30_000), int(spans[-1, 1])]
-    speech = tuple(Span(start, end) for start, end in zip(edges, edges[1:], strict=False))
+    speech = tuple(Span(start, end) for start, end in pairwise(edges))
     return Meeting(speech, Embeddings(spans, vectors), half[:-1])
 
 
@@ -72,11 +73,11 @@ def measure(method: str, windows: int, speakers: int) -> str:
     labels = [segment.label for segment in found]
     middles = made.embeddings.spans.mean(axis=1)
     at = np.searchsorted([segment.start for segment in found], middles, side="right") - 1
-    names = sorted(set(labels))
+    names, present = sorted(set(labels)), len(set(made.speakers.tolist()))
     joint = np.zeros((len(names), speakers))
     np.add.at(joint, ([names.index(labels[i]) for i in at], made.speakers), 1)
     return (
-        f"{method:14} {windows:8} {windows * STEP_MS / 3.6e6:6.1f} h {speakers:4} speakers, found "
+        f"{method:14} {windows:8} {windows * STEP_MS / 3.6e6:6.2f} h {present:3} speakers, found "
         f"{len(names):3} accuracy {_matched(joint):.4f} {seconds:7.1f} s {extra:6.0f} MB extra"
     )
 

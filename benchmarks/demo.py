@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.evaluation import evaluate
 from jobs.exports.text import clock
 from jobs.ledger import Ledger
-from jobs.evaluation import evaluate
 from pipeline.job import job_at
 from pipeline.records import Transcript
 from pipeline.storage import Folder

@@ -22,7 +22,9 @@ from torch import Tensor
 from stages.models import locate
 from stages.speakers.embedder import load_embedder
 from training.resemblyzer import Resemblyzer, installed_weights
+from training.speakers_data import HELD_OUT_VOICES
 from training.splits import is_held_out, read_manifest
+from training.voices import missing, say
 
 WINDOW = 24000
 CLIPS_A_SPEAKER = 10
@@ -31,6 +33,14 @@ GROUPS = {
     "non-native (speechocean762)": ("asr-en-speechocean762",),
     "accents and microphones (Common Voice)": ("asr-en-commonvoice",),
 }
+SENTENCES = (
+    "the committee will now hear the second report on the budget",
+    "we should have the results of the survey before the end of march",
+    "nobody told me that the meeting had been moved to another room",
+    "let us go through the open questions one after the other",
+    "I think that our customers would rather wait than pay twice",
+    "could you send the minutes to everyone who was here today",
+)
 
 Embed = Callable[[Tensor], Tensor]
 
@@ -79,15 +89,30 @@ def held_out_trials(data: Path, folders: Iterable[str]) -> Trials:
         for at in np.linspace(0, len(paths) - 1, min(len(paths), CLIPS_A_SPEAKER)).astype(int)
     ]
     return Trials(
-        windows=torch.stack([middle(path) for _, path in chosen]),
+        windows=torch.stack(
+            [middle(soundfile.read(path, dtype="float32")[0]) for _, path in chosen]
+        ),
         speakers=np.array([speaker for speaker, _ in chosen]),
         clips=np.array([str(path) for _, path in chosen]),
     )
 
 
-def middle(path: Path) -> Tensor:
-    """The middle 1.5 s of a 16 kHz clip: float32 [WINDOW]."""
-    samples, _ = soundfile.read(path, dtype="float32")
+def synthetic_trials() -> Trials:
+    """The same of synthetic voices that were not trained on, as far as they are installed.
+    (A held-out voice is another accent, variant or pitch of an engine that was.)"""
+    voices = [voice for voice in HELD_OUT_VOICES[::3] if not missing(voice)]
+    spoken = [(voice.label, text) for voice in voices for text in SENTENCES]
+    return Trials(
+        windows=torch.stack(
+            [middle(say(voice, text).samples) for voice in voices for text in SENTENCES]
+        ),
+        speakers=np.array([label for label, _ in spoken]),
+        clips=np.array([f"{label} {text}" for label, text in spoken]),
+    )
+
+
+def middle(samples: NDArray[np.float32]) -> Tensor:
+    """The middle 1.5 s: float32 [WINDOW]."""
     start = (len(samples) - WINDOW) // 2
     return torch.from_numpy(samples[start : start + WINDOW].copy())
 
@@ -116,8 +141,9 @@ def main() -> None:
     }
     if weights := installed_weights():
         embedders["resemblyzer"] = Resemblyzer(weights)
-    for group, folders in GROUPS.items():
-        trials = held_out_trials(arguments.data, folders)
+    groups = {name: held_out_trials(arguments.data, folders) for name, folders in GROUPS.items()}
+    groups["synthetic voices"] = synthetic_trials()
+    for group, trials in groups.items():
         print(f"{group}: {len(set(trials.speakers))} speakers, {len(trials.windows)} windows")
         for name, embed in embedders.items():
             print(f"  EER {trials.equal_error_rate(embed):5.2f} %  {name}")

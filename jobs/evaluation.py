@@ -45,11 +45,18 @@ class Evaluation:
     def table(self) -> Table:
         """A row a recording, then all together; rates in per cent."""
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(caption=self._caption(), caption_justify="left")
-        table.add_column("recording", overflow="fold")
+        table = Table(
+            box=None,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+            caption=Text(self._caption(), overflow="fold"),
+            caption_justify="left",
+        )
+        table.add_column("recording", overflow="fold", min_width=12)
         for column in _COLUMNS:
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", no_wrap=True)
         for scores in self.recordings:
             table.add_row(printable(scores.name), *_cells(scores))
         if len(self.recordings) > 1:
@@ -58,23 +65,12 @@ class Evaluation:
         return table
 
     def _caption(self) -> str:
-        lines = ["per cent; speakers: found/reference; miss + false alarm + confusion at collar 0"]
+        lines = ["per cent; spk: speakers found/real; m+f+c: missed+false+confused"]
         lines += [f"not scored: {printable(u.name)}: {u.reason}" for u in self.unscored]
         return "\n".join(lines)
 
 
-_COLUMNS = (
-    "speakers",
-    "DER",
-    "miss+fa+conf",
-    "DER 0.25",
-    "no overlap",
-    "JER",
-    "WER",
-    "CER",
-    "cpWER",
-    "tcpWER",
-)
+_COLUMNS = ("spk", "DER", "m+f+c", "DER.25", "JER", "WER", "CER", "cpWER", "tcpWER")
 
 
 def _cells(scores: Scores) -> list[str]:
@@ -87,7 +83,6 @@ def _cells(scores: Scores) -> list[str]:
         _percent(der),
         split,
         _percent(scores.der_at(250)),
-        _percent(scores.der_at(250, overlap=False)),
         *map(_percent, rates),
     ]
 

@@ -157,8 +157,13 @@ def _read(file: Path) -> dict[str, Scored]:
 def _read_rttm(file: Path) -> dict[str, Scored]:
     from meeteval.io import RTTM
 
+    # Other types of lines (SPKR-INFO, NON-SPEECH) say nothing about who speaks when.
+    lines = [line for line in file.read_text().splitlines() if line.strip() and line[0] != ";"]
+    speakers = [line for line in lines if line.split()[0] == "SPEAKER"]
+    if lines and not speakers:
+        raise ValueError("no SPEAKER line in it")
     sessions: defaultdict[str, list[_Stretch]] = defaultdict(list)
-    for line in RTTM.load(file, parse_float=float).lines:
+    for line in RTTM.parse("\n".join(speakers), parse_float=float).lines:
         end = line.begin_time + line.duration
         sessions[line.filename].append(_Stretch(line.speaker_id, _ms(line.begin_time), _ms(end)))
     return {

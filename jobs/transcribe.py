@@ -41,6 +41,7 @@ def run(request: Request) -> int:
     """The exit code. UsageError or OutputError before anything runs where the call is wrong."""
     check_formats(request.formats)
     graph = load_profile(request.profile, request.settings)
+    graph.check_models()
     jobs = find_jobs(request.sources)
     ledger = open_ledger(request.out)
     ledger.folder.check_writable()

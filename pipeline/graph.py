@@ -39,6 +39,11 @@ class Graph:
     turns: str
     timeline: str
 
+    def check_models(self) -> None:
+        """ModelError, before anything runs, where a model folder is missing or incomplete."""
+        for node in self.nodes:
+            node.stage.weights_digest()
+
     def keys(self, fingerprint: str) -> dict[str, str]:
         """The artifact key of every node for a recording with this fingerprint: a hash of the
         stage and its version, the parameters that matter, the weights and the inputs' keys."""

@@ -73,6 +73,8 @@ def meeting(clips: list[tuple[str, Samples]]) -> tuple[Sound, list[Turn]]:
 def test_acted_emotions_are_told_apart(
     clips: list[tuple[str, Samples]], meeting: tuple[Sound, list[Turn]]
 ) -> None:
+    # Clips that it was trained on: this shows that weights and features belong together;
+    # benchmarks/emotion.py scores actors held out.
     tagged = tag(*meeting, confidence=0.0)
     names = {"neutral": "neutral", "anger": "angry", "sadness": "sad"}
     right = [t.mood == names[emotion] for t, (emotion, _) in zip(tagged, clips, strict=False)]
@@ -170,7 +172,7 @@ def test_any_sound_gives_finite_probabilities(samples: NDArray[np.float64]) -> N
 
 
 def test_read_speech_is_mostly_neutral(shared_data: Path) -> None:
-    rows = [u for u in read_manifest(shared_data / "asr-en-dev-clean") if u.speaker == "ls-1988"]
+    rows = list(read_manifest(shared_data / "asr-en-kathleen"))
     moods = [
         tag(Sound(samples), [turn(0, len(samples) // 16)])[0].mood
         for samples in (decode(row.audio) for row in rows[:12])

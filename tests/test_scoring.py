@@ -239,6 +239,15 @@ def test_rttm_alone_gives_no_word_scores(tmp_path: Path) -> None:
     assert evaluation.overall.wer is evaluation.overall.cpwer is None
 
 
+def test_rttm_with_other_lines_than_speakers(tmp_path: Path) -> None:
+    others = ";; made by hand\nSPKR-INFO meeting 1 <NA> <NA> <NA> unknown anna <NA>\n"
+    (tmp_path / "meeting.rttm").write_text(others + RTTM)
+    (tmp_path / "silent.rttm").write_text("")
+    references = read_references(tmp_path, wanted=("meeting", "silent"))
+    assert references["meeting"].speech.labels() == ["anna", "ben"]
+    assert not references["silent"].speech
+
+
 def test_files_of_one_name_complement_each_other(tmp_path: Path) -> None:
     shifted = [
         {"speaker": who, "text": text, "start": start + 900, "end": end + 900}
@@ -282,10 +291,10 @@ def test_a_reference_without_its_transcript_is_named_with_the_reason(tmp_path: P
     evaluation = evaluate(tmp_path, out)
     reasons = {unscored.name: unscored.reason for unscored in evaluation.unscored}
     assert reasons == {"broken": "failed in audio: empty file", "lost": "no transcript"}
-    console = Console(width=140, record=True)
+    console = Console(width=80, record=True)
     console.print(evaluation.table())
     shown = console.export_text()
-    assert "meeting" in shown and "empty file" in shown
+    assert all(text in shown for text in ("meeting", "tcpWER", "m+f+c", "empty file"))
     assert json.loads(json.dumps(evaluation.as_dict()))["overall"]["der"][0]["value"] == 0.0
 
 
@@ -312,6 +321,7 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path: Path) -> None:
     check_error(error(references, tmp_path), "no transcripts", "hansard transcribe")
     for name, text in {
         "meeting.rttm": "SPEAKER meeting\n",
+        "meeting-4.rttm": "a shopping list\n",
         "meeting.stm": "meeting 1 a x y words\n",
         "meeting.words.jsonl": '{"speaker": "a"}\n',
         "meeting.json": '{"status": "failed"}',

@@ -52,8 +52,9 @@ def embed(
 
 
 def test_published_sizes_have_the_published_parameters() -> None:
-    state = CamPlusPlus().state_dict()
-    assert sum(v.numel() for k, v in state.items() if v.is_floating_point()) == 6869312
+    network = CamPlusPlus()
+    state = network.state_dict()
+    assert sum(p.numel() for p in network.parameters()) == 6848544
     assert state["head.layer2.0.shortcut.0.weight"].shape == (32, 32, 1, 1)
     assert state["xvector.tdnn.linear.weight"].shape == (128, 320, 5)
     assert state["xvector.block2.tdnnd24.cam_layer.linear_local.weight"].shape == (32, 128, 3)
@@ -61,6 +62,26 @@ def test_published_sizes_have_the_published_parameters() -> None:
     assert state["xvector.dense.linear.weight"].shape == (192, 1024, 1)
     assert "xvector.dense.nonlinear.batchnorm.running_mean" in state
     assert "xvector.dense.nonlinear.batchnorm.weight" not in state
+
+
+@pytest.mark.parametrize("dim", [192, 512])
+def test_same_weights_same_embeddings_as_the_reference(dim: int) -> None:
+    """FunASR's own CAM++ (where it is installed), on random weights and batch norm statistics."""
+    reference = pytest.importorskip("funasr.models.campplus.model", exc_type=ImportError)
+    torch.manual_seed(0)
+    theirs = reference.CAMPPlus(embedding_size=dim).eval()
+    for name, value in theirs.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 2)
+        elif name.endswith(("running_mean", "bias")):
+            value.normal_()
+    ours = CamPlusPlus(CamPlusPlusSizes(embedding_size=dim)).eval()
+    ours.load_state_dict(theirs.state_dict())
+    for frames in (3, 148, 298, 501):
+        features = torch.randn(3, frames, 80)
+        with torch.inference_mode():
+            similar = torch.cosine_similarity(theirs(features), ours(features))
+        assert similar.min() > 0.99999
 
 
 @pytest.mark.parametrize(

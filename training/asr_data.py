@@ -27,7 +27,10 @@ from training.splits import Utterance, is_held_out, read_manifest
 
 SAMPLE_RATE = 16000
 TOKENS = ["<blank>", " ", "'", *"abcdefghijklmnopqrstuvwxyz"]
-RECORDED = ("asr-en-train-clean-5", "asr-en-dev-clean", "asr-en-commonvoice") + (
+RECORDED = (
+    "asr-en-train-clean-5",
+    "asr-en-dev-clean",
+    "asr-en-commonvoice",
     "asr-en-speechocean762",
     "asr-en-ljspeech",
 )
@@ -123,11 +126,11 @@ class Rooms:
 
     def disturb(self, samples: Samples) -> Samples:
         """Reverberation, noise, level: each drawn anew."""
-        if self.rng.random() < 0.4:
+        if self.rng.random() < 0.35:
             samples = self._reverberate(samples)
-        if self.rng.random() < 0.6:
+        if self.rng.random() < 0.5:
             noise = self._noise(len(samples))
-            ratio = 10 ** (-self.rng.uniform(5, 35) / 20)
+            ratio = 10 ** (-self.rng.uniform(10, 40) / 20)
             level = np.sqrt(np.mean(samples**2)) / (np.sqrt(np.mean(noise**2)) + 1e-9)
             samples = samples + noise * np.float32(level * ratio)
         peak = float(np.abs(samples).max()) + 1e-6
@@ -147,7 +150,7 @@ class Rooms:
         """A drawn room, microphone and speaker."""
         size = self.rng.uniform((3.0, 2.5, 2.4), (9.0, 7.0, 3.5))
         microphone, source = self.rng.uniform(0.1, 0.9, (2, 3)) * size
-        room = Room(tuple(size), tuple(microphone), self.rng.uniform(0.15, 0.5))
+        room = Room(tuple(size), tuple(microphone), self.rng.uniform(0.15, 0.4))
         return impulse_response(room, tuple(source), self.rng)
 
 

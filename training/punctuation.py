@@ -12,9 +12,10 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -150,28 +151,42 @@ def f1_scores(predicted: NDArray[np.int64], true: NDArray[np.int8]) -> dict[str,
     return scores
 
 
-def evaluate(network: CtTransformer, source: Stream) -> dict[str, float]:
-    marks, cases = (logits.argmax(-1).numpy() for logits in predict(network, source))
-    scores = f1_scores(marks, source.marks[: len(marks)])
-    known = source.cases[: len(cases)] != UNLABELLED
-    right = cases[known] == source.cases[: len(cases)][known]
-    return {**scores, "case": float(right.mean())}
+def evaluate(network: CtTransformer, sources: dict[str, Stream]) -> dict[str, float]:
+    """F1 of each mark and accuracy of the case, by corpus."""
+    scores = {}
+    for name, source in sources.items():
+        marks, cases = (logits.argmax(-1).numpy() for logits in predict(network, source))
+        known = source.cases[: len(cases)] != UNLABELLED
+        right = cases[known] == source.cases[: len(cases)][known]
+        rows = {**f1_scores(marks, source.marks[: len(marks)]), "case": float(right.mean())}
+        scores |= {f"{name} {score}": value for score, value in rows.items()}
+    return scores
 
 
-def balance(network: CtTransformer, source: Stream) -> None:
+def report(row: dict[str, float], log: TextIO) -> None:
+    """One row to the log and to standard output."""
+    print(json.dumps(row), file=log, flush=True)
+    print(", ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
+
+
+def balance(network: CtTransformer, sources: Sequence[Stream]) -> None:
     """Moves the biases of the marks to where their mean F1 on unseen text is highest: the
-    likeliest mark is not the one with the best F1 where a mark is rare."""
-    logits = predict(network, source)[0].numpy()
-    true = source.marks[: len(logits)]
+    likeliest mark is not the one with the best F1 where a mark is rare. Every source counts the
+    same, however long it is."""
+    logits = [predict(network, source)[0].numpy() for source in sources]
+    pairs = [(one, source.marks[: len(one)]) for one, source in zip(logits, sources, strict=True)]
+
+    def mean_f1(shift: NDArray[np.float32]) -> float:
+        return sum(
+            sum(f1_scores((one + shift).argmax(-1), true).values()) for one, true in pairs
+        ) / (len(pairs) * len(MARKS[1:]))
+
     shift = np.zeros(len(MARKS), np.float32)
     for _ in range(2):
         for index in range(1, len(MARKS)):
-            best = []
-            for step in np.arange(-1.0, 1.01, 0.1, dtype=np.float32):
-                trial = shift.copy()
-                trial[index] = step
-                best.append((sum(f1_scores((logits + trial).argmax(-1), true).values()), step))
-            shift[index] = max(best)[1]
+            trials = np.repeat(shift[None], 21, axis=0)
+            trials[:, index] = np.linspace(-1, 1, 21)
+            shift = max(trials, key=mean_f1)
     with torch.no_grad():
         network.decoder.bias += torch.from_numpy(shift)
 
@@ -247,10 +262,9 @@ def main() -> None:
     vocabulary = build_vocabulary(list(labelled.values()))
     casing = casing_lexicon(list(labelled.values()))
     streams = {name: stream(text, vocabulary) for name, text in labelled.items()}
-    tuning = stream(
-        label([turns for text in texts.values() for turns in part(text, "development")]),
-        vocabulary,
-    )
+    tuning = {
+        name: stream(label(part(text, "development")), vocabulary) for name, text in texts.items()
+    }
     network = CtTransformer(
         CtTransformerConfig(
             vocab_size=len(vocabulary),
@@ -266,11 +280,9 @@ def main() -> None:
     torch.nn.init.normal_(network.embed.weight, std=1 / network.encoder.scale)
     with (arguments.out / "log.jsonl").open("a") as log:
         for row in train(network, streams, arguments.out, arguments.hours, arguments.seed):
-            row |= evaluate(network, tuning)
-            print(json.dumps(row), file=log, flush=True)
-            print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
-    balance(network, tuning)
-    print("balanced", evaluate(network, tuning))
+            report(row | evaluate(network, tuning), log)
+        balance(network, list(tuning.values()))
+        report({"balanced": 1} | evaluate(network, tuning), log)
     write(arguments.out / "model", network, vocabulary, casing)
 
 

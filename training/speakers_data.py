@@ -119,11 +119,12 @@ def load_noise(data: Path) -> list[Samples]:
 
 
 def resampled(samples: Samples, length: int) -> Samples:
-    """The same sound in `length` samples, band-limited (through the spectrum)."""
-    if length == len(samples):
+    """The same sound [..., T] in `length` samples, band-limited (through the spectrum)."""
+    if length == samples.shape[-1]:
         return samples
     spectrum = torch.fft.rfft(torch.from_numpy(samples))
-    scaled: Samples = (torch.fft.irfft(spectrum, n=length) * (length / len(samples))).numpy()
+    scale = length / samples.shape[-1]
+    scaled: Samples = (torch.fft.irfft(spectrum, n=length) * scale).numpy()
     return scaled
 
 
@@ -189,9 +190,9 @@ class Augmenter:
         self.noises, self.rng = noises, rng
 
     def waveforms(self, clean: Tensor) -> Tensor:
-        """[B, T] to [B, T], a third of the rows left as they are but for the level."""
+        """[B, T] to [B, T], half of the rows left as they are but for the level."""
         rng, (count, length) = self.rng, clean.shape
-        what = rng.choice(5, count, p=[0.3, 0.2, 0.2, 0.2, 0.1])
+        what = rng.choice(5, count, p=[0.5, 0.15, 0.15, 0.1, 0.1])
         out = clean.clone()
         rooms = np.flatnonzero((what == 1) | (what == 3))
         if len(rooms):

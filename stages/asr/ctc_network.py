@@ -73,7 +73,8 @@ class Block(nn.Module):
         y = masked(y, lengths)
         mean = y.sum(dim=1) / lengths.clamp(min=1)[:, None]
         gate = torch.sigmoid(self.excite(silu(self.squeeze(mean))))
-        return x + self.dropout(y * gate[:, None, :])
+        mixed: Tensor = x + self.dropout(y * gate[:, None, :])
+        return mixed
 
 
 class CtcNetwork(nn.Module):

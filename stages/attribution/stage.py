@@ -11,16 +11,19 @@ from pydantic import Field
 
 from pipeline.records import Sentence, SpeakerSegment, Turn
 from pipeline.stage import Inputs, Parameters, Stage
-from stages.attribution.words import Indices, attribute, smooth_flips
+from stages.attribution.words import Indices, attribute, smooth_flips, snap_changes
 
 
 class AttributionParameters(Parameters):
     """Parameters of the attribution stage."""
 
-    flip_words: int = Field(
-        2, ge=0, description="so many words inside a sentence between words of another speaker..."
+    snap_ms: int = Field(
+        600, ge=0, description="a change of speaker moves to a sentence end so near, in ms"
     )
-    flip_ms: int = Field(600, ge=0, description="...that last no longer than this go to that one")
+    flip_words: int = Field(
+        1, ge=0, description="so many words inside a sentence between words of another speaker..."
+    )
+    flip_ms: int = Field(300, ge=0, description="...that last no longer than this go to that one")
     turn_pause_ms: int = Field(
         5000, ge=0, description="a longer pause between sentences starts a new turn"
     )
@@ -52,6 +55,8 @@ class WordAttribution(Stage[AttributionParameters, tuple[Turn, ...]]):
                     f"attribution: {outside} of {len(words)} words lie outside every speaker "
                     f"segment and went to the nearest, at most {found.distances.max()} ms away"
                 )
+            last_words = np.cumsum([len(sentence.words) for sentence in sentences]) - 1
+            speakers = snap_changes(words, speakers, last_words, self.parameters.snap_ms)
         return self._turns(sentences, speakers)
 
     def _turns(self, sentences: Sequence[Sentence], speakers: Indices) -> tuple[Turn, ...]:

@@ -17,6 +17,7 @@ from pipeline.errors import InputError
 from pipeline.stage import SAMPLE_RATE, AudioInfo, Block, Parameters
 from stages.audio import location
 from stages.audio.container import Media, RawPcm, open_media
+from stages.audio.cutting import prefetch
 from stages.audio.resample import in_blocks, resampled
 from stages.audio.timeline import Sound, Timeline
 
@@ -70,7 +71,12 @@ class AudioSource:
 
     def blocks(self) -> Iterator[Block]:
         """Blocks of exactly `block_ms`, the last one shorter; at least one sample in all. The
-        samples do not depend on the block size. InputError where nothing can be decoded."""
+        samples do not depend on the block size. InputError where nothing can be decoded.
+
+        A thread of its own decodes one block ahead of whoever listens."""
+        return prefetch(self._decoded(), depth=1)
+
+    def _decoded(self) -> Iterator[Block]:
         with open_media(self.location, self._raw) as media:
             timeline = Timeline(media)
             levels = _Levels()

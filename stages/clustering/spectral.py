@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stages.clustering.groups import Counts, Labels, Vectors, centroids, compact
 
+Affinity = NDArray[np.float32]
 Eigen = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 _BLOCK = 1024
@@ -21,28 +22,37 @@ _ROUNDS = 8
 
 
 class SpectralOptions(NamedTuple):
-    """`pruning`: the share of each row of the affinity that is kept, at least `neighbours`;
-    `condense_above`: the number of points from which micro-clusters stand in for them."""
+    """`pruning`: the shares of each row of the affinity that are tried, at least `neighbours`
+    entries each; `condense_above`: the number of points from which micro-clusters stand in."""
 
-    pruning: float
+    pruning: tuple[float, ...]
     neighbours: int
     condense_above: int
     seed: int
 
 
 def spectral(vectors: Vectors, counts: Counts, options: SpectralOptions) -> Labels:
-    """Labels int64 [N] of vectors float32 [N, D] of length 1, in order of time."""
+    """Labels int64 [N] of vectors float32 [N, D] of length 1, in order of time.
+
+    Few neighbours tell many speakers apart but tear a single one to pieces, many do the
+    reverse: of the prunings, the one with the clearest eigengap for its size decides.
+    """
     from sklearn.cluster import KMeans
 
-    if len(vectors) <= max(2, counts.lower):
-        return np.arange(len(vectors)) if counts.lower > 1 else np.zeros(len(vectors), np.int64)
+    if len(vectors) < 3 or counts.upper == 1:  # no gap to look for
+        return np.zeros(len(vectors), dtype=np.int64)
     points, members = condense(vectors, options.condense_above)
-    kept = max(options.neighbours, round(options.pruning * len(points)))
-    values, space = leading(laplacian(pruned_affinity(points, kept)), counts.upper + 1)
-    groups = eigengap(values, counts)
-    kmeans = KMeans(groups, n_init=10, random_state=options.seed)
-    labels = kmeans.fit_predict(space[:, :groups]).astype(np.int64)
-    return compact(labels[members])
+    similar = cosines(points)
+    cuts = []
+    for share in options.pruning:
+        kept = min(max(options.neighbours, round(share * len(points))), len(points))
+        affinity = pruned(similar, kept)
+        values, space = leading(laplacian(affinity), counts.upper + 1)
+        groups, gap = eigengap(values / affinity.sum(axis=1).mean(), counts)
+        cuts.append((gap * len(points) / kept, groups, space[:, :groups]))
+    _, groups, space = max(cuts, key=lambda cut: cut[0])
+    labels = KMeans(groups, n_init=10, random_state=options.seed).fit_predict(space)
+    return compact(labels.astype(np.int64)[members])
 
 
 def condense(vectors: Vectors, most: int) -> tuple[Vectors, Labels]:
@@ -66,26 +76,32 @@ def nearest(vectors: Vectors, points: Vectors) -> Labels:
     return np.concatenate(found).astype(np.int64)
 
 
-def pruned_affinity(points: Vectors, kept: int) -> NDArray[np.float32]:
-    """Cosines [M, M], of each row only the `kept` largest, negative ones as 0; symmetric."""
-    affinity: NDArray[np.float32] = np.maximum(points @ points.T, 0.0)
-    np.fill_diagonal(affinity, 0.0)
-    if kept < len(points):
-        drop = np.argpartition(affinity, len(points) - kept, axis=1)[:, : len(points) - kept]
+def cosines(points: Vectors) -> Affinity:
+    """float32 [M, M]; negative ones as 0, and the diagonal too."""
+    similar: Affinity = np.maximum(points @ points.T, 0.0)
+    np.fill_diagonal(similar, 0.0)
+    return similar
+
+
+def pruned(similar: Affinity, kept: int) -> Affinity:
+    """Of each row only the `kept` largest; symmetric."""
+    affinity = similar.copy()
+    if kept < len(similar):
+        drop = np.argpartition(similar, len(similar) - kept, axis=1)[:, : len(similar) - kept]
         np.put_along_axis(affinity, drop, 0.0, axis=1)
     affinity += affinity.T.copy()
     affinity *= 0.5
     return affinity
 
 
-def laplacian(affinity: NDArray[np.float32]) -> NDArray[np.float32]:
+def laplacian(affinity: Affinity) -> Affinity:
     """D - A."""
-    result: NDArray[np.float32] = -affinity
+    result: Affinity = -affinity
     np.fill_diagonal(result, affinity.sum(axis=1))
     return result
 
 
-def leading(matrix: NDArray[np.float32], count: int) -> Eigen:
+def leading(matrix: Affinity, count: int) -> Eigen:
     """The `count` smallest eigenvalues, ascending, and their vectors [M, count]."""
     from scipy.linalg import eigh
 
@@ -94,10 +110,11 @@ def leading(matrix: NDArray[np.float32], count: int) -> Eigen:
     return found
 
 
-def eigengap(values: NDArray[np.float64], counts: Counts) -> int:
-    """The number of groups, within `counts`, after which the eigenvalues rise most."""
+def eigengap(values: NDArray[np.float64], counts: Counts) -> tuple[int, float]:
+    """The number of groups, within `counts`, after which the eigenvalues (ascending) rise most,
+    and by how much."""
     upper = min(counts.upper, len(values) - 1)
-    if counts.lower >= upper:
-        return min(counts.lower, len(values))
-    gaps = np.diff(values)[counts.lower - 1 : upper]
-    return counts.lower + int(np.argmax(gaps))
+    lower = min(counts.lower, upper)
+    gaps = np.diff(values)[lower - 1 : upper]
+    best = int(np.argmax(gaps))
+    return lower + best, float(gaps[best])

@@ -6,9 +6,10 @@ absorbed, similar ones merged), then every moment goes to the most similar centr
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pipeline.records import Embeddings, Span, SpeakerSegment
@@ -40,13 +41,18 @@ class ClusteringParameters(Parameters):
     max_speakers: int = Field(15, ge=1, description="at most so many speakers")
     seed: int = Field(0, ge=0, description="of k-means and of UMAP")
     merge_threshold: float = Field(
-        0.8, ge=-1, le=1, description="speakers whose centroids have a greater cosine are one"
+        0.9, ge=-1, le=1, description="speakers whose centroids have a greater cosine are one"
+    )
+    reliable_ms: int = Field(
+        1000, ge=0, description="windows shorter than this do not take part in the clustering"
     )
     smallest_ms: int = Field(
         3000, ge=0, description="a speaker heard for less than this is absorbed by the others"
     )
-    pruning: float = Field(
-        0.02, gt=0, le=1, description="spectral: the share of each affinity row that is kept"
+    pruning: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (0.02, 0.05, 0.12),
+        min_length=1,
+        description="spectral: shares of each affinity row to keep; the clearest eigengap decides",
     )
     neighbours: int = Field(6, ge=1, description="spectral: at least so many are kept of a row")
     condense_above: int = Field(
@@ -93,28 +99,32 @@ class SpeakerClustering(Stage[ClusteringParameters, tuple[SpeakerSegment, ...]])
         # By time, whatever order they came in: the result must not depend on it.
         order = np.lexsort((embeddings.spans[:, 1], embeddings.spans[:, 0]))
         spans, vectors = embeddings.spans[order], normalised(embeddings.vectors[order])
-        labels = self.cluster(spans, vectors)
-        asked = self.parameters.counts()
-        if int(labels.max()) + 1 < asked.lower:
+        reliable = spans[:, 1] - spans[:, 0] >= self.parameters.reliable_ms
+        if not reliable.any():
+            reliable[:] = True
+        speakers = self._speakers(spans[reliable], vectors[reliable])
+        if len(speakers) < self.parameters.counts().lower:
             inputs.notes.append(
-                f"clustering: {asked.lower} speakers asked for, {len(vectors)} windows to find them"
+                f"clustering: {len(speakers)} speakers where {self.parameters.counts().lower} were "
+                f"asked for: there are only {len(vectors)} windows of speech"
             )
-        scores = vectors @ centroids(vectors, labels).T
+        scores = vectors @ speakers.T
         return timeline(speech, spans, scores, self.parameters.step_ms, self.parameters.shortest_ms)
 
-    def cluster(self, spans: np.ndarray, vectors: Vectors) -> Labels:
-        """The speaker of each window, int64 [N]; windows by start, N > 0."""
+    def _speakers(self, spans: NDArray[np.int32], vectors: Vectors) -> Vectors:
+        """The centroid of each speaker, float32 [K, D]; windows by start, N > 0."""
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         options, counts = self.parameters, self.parameters.counts()
-        typical = max(1, int(np.median(np.diff(spans[:, 0]))) if len(spans) > 1 else 1)
-        smallest = -(-options.smallest_ms // typical)
-        # One thread: sums, and so ties, must not depend on the number of cores.
+        step = int(np.median(np.diff(spans[:, 0]))) if len(spans) > 1 else 1
+        smallest = -(-options.smallest_ms // max(1, step))
+        # One thread: the result must not depend on the number of cores.
         with threadpool_limits(limits=1):
             labels = self._method(vectors, smallest)
             labels = absorb_small(vectors, labels, smallest, counts.lower)
             labels = merge_close(vectors, labels, options.merge_threshold, counts)
-            return split_largest(vectors, labels, counts.lower, options.seed)
+            labels = split_largest(vectors, labels, counts.lower, options.seed)
+        return centroids(vectors, labels)
 
     def _method(self, vectors: Vectors, smallest: int) -> Labels:
         options = self.parameters

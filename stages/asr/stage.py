@@ -1,0 +1,144 @@
+"""CTC speech recognition: the voice segments of a recording to words with times and
+confidences. Network in `ctc_network.py`, decoding in `decoding.py`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pipeline.errors import ModelError
+from pipeline.records import Span, Word
+from pipeline.stage import SAMPLE_RATE, BatchedStage, Inputs, Parameters
+from stages.asr.ctc_network import FRAME_MS, CtcNetwork, NetworkOptions
+from stages.asr.decoding import FrameWord, greedy, words
+from stages.audio.cutting import Cut, bucketed, cut, pad
+from stages.audio.features import Fbank, FbankOptions
+from stages.models import ModelFolder, locate
+
+# Frame t of the network is centred 40 t + 12.5 ms into the segment, so it begins 8 ms before
+# 40 t. How far emissions lag behind the sound is measured by the recipe: `onset_ms`.
+_FRAME_START_MS = -8
+
+
+class CtcParameters(Parameters):
+    """Parameters of the recognition stage."""
+
+    speed_only: ClassVar[frozenset[str]] = frozenset({"batch_seconds"})
+
+    model: str = Field("bundled/en-ctc", description="bundled/NAME, or a model folder")
+    batch_seconds: int = Field(
+        120, ge=1, description="audio recognised at once, padding included, in s"
+    )
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A loaded model folder. `onset_ms` is added to every word's start; `tail` are the frames
+    that a last letter may ring out."""
+
+    network: CtcNetwork
+    fbank: Fbank
+    vocabulary: tuple[str, ...]
+    onset_ms: int
+    tail: int
+
+    @classmethod
+    def read(cls, folder: ModelFolder) -> Recogniser:
+        """ModelError where the folder holds another kind of model."""
+        config = folder.config()
+        try:
+            network = CtcNetwork(NetworkOptions(**config["network"])).eval()
+            network.load_state_dict(folder.state_dict())
+            fbank = Fbank(FbankOptions(**config["frontend"]))
+            onset_ms, tail = int(config["onset_ms"]), int(config["tail"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ModelError(f"{folder.path}: not a CtcNetwork model ({error})") from None
+        vocabulary = tuple(json.loads(folder.file("tokens.json").read_text()))
+        return cls(network, fbank, vocabulary, onset_ms, tail)
+
+    @torch.inference_mode()
+    def recognise(self, waveforms: Tensor, lengths: Tensor) -> list[list[Word]]:
+        """Waveforms float32 [B, T], lengths [B] in samples, to the words of each row, in ms from
+        its beginning. A row shorter than one window is read as if silence followed."""
+        least = self.fbank.options.frame_length
+        waveforms = torch.nn.functional.pad(waveforms, (0, max(0, least - waveforms.shape[1])))
+        features, frames = self.fbank(waveforms, lengths.clamp(min=least))
+        log_probs, frames = self.network(features, frames)
+        decoded = greedy(log_probs.numpy(), frames.numpy(), self.vocabulary)
+        return [
+            [self._timed(word) for word in words(row, self.vocabulary, self.tail)]
+            for row in decoded
+        ]
+
+    def _timed(self, word: FrameWord) -> Word:
+        start, end = (
+            at * FRAME_MS + _FRAME_START_MS + self.onset_ms for at in (word.start, word.end)
+        )
+        return Word(word.text, start, end, round(word.confidence, 4))
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The words of one segment, by the segment's place among all."""
+
+    segment: int
+    words: list[Word]
+
+
+class CtcAsr(BatchedStage[CtcParameters, tuple[Word, ...], list[Cut], list[Heard]]):
+    """Lower-case words without punctuation, sorted by start, inside their segments."""
+
+    needs = ("audio", "vad")
+    version = 1
+    parameters_type = CtcParameters
+    artifact_type = tuple[Word, ...]
+
+    _recogniser: Recogniser | None = None
+
+    @property
+    def model(self) -> str:
+        return self.parameters.model
+
+    def weights_digest(self) -> str:
+        return locate(self.parameters.model, "stages.asr").digest()
+
+    def load(self) -> None:
+        self._recogniser = Recogniser.read(locate(self.parameters.model, "stages.asr"))
+
+    def batches(self, inputs: Inputs) -> Iterator[list[Cut]]:
+        segments: tuple[Span, ...] = inputs.artifacts["vad"]
+        budget = self.parameters.batch_seconds * SAMPLE_RATE
+        yield from bucketed(cut(inputs.audio, segments), budget)
+
+    def compute(self, batch: list[Cut]) -> list[Heard]:
+        if self._recogniser is None:
+            raise RuntimeError("the stage has no weights yet: call load() first")
+        found = self._recogniser.recognise(*pad(batch))
+        return [Heard(index, row) for (index, _), row in zip(batch, found, strict=True)]
+
+    def merge(self, results: Iterable[list[Heard]], inputs: Inputs) -> tuple[Word, ...]:
+        segments: tuple[Span, ...] = inputs.artifacts["vad"]
+        heard = sorted((h for batch in results for h in batch), key=lambda h: h.segment)
+        return tuple(word for h in heard for word in placed(h.words, segments[h.segment]))
+
+
+def placed(found: Sequence[Word], segment: Span) -> Iterator[Word]:
+    """Words in ms of the segment to ms of the recording: each at least 1 ms long, disjoint,
+    inside the segment (all but a segment of fewer ms than words: those go on after its end).
+
+    >>> list(placed([Word("yes", 72, 192, 0.9)], Span(1000, 1190)))
+    [Word(text='yes', start=1072, end=1190, confidence=0.9)]
+    """
+    earliest = segment.start
+    for following, word in zip(reversed(range(len(found))), found, strict=True):
+        latest = max(earliest + 1, segment.end - following)
+        start = min(max(earliest, segment.start + word.start), latest - 1)
+        end = min(max(start + 1, segment.start + word.end), latest)
+        yield Word(word.text, start, end, word.confidence)
+        earliest = end
