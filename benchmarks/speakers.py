@@ -56,7 +56,7 @@ class Trials:
 
     def equal_error_rate(self, embed: Embed) -> float:
         """In per cent, by cosine."""
-        vectors = torch.cat([embed(batch) for batch in self.windows.split(64)]).numpy()
+        vectors = torch.cat([embed(part) for part in torch.split(self.windows, 64)]).numpy()
         first, second = np.triu_indices(len(vectors), 1)
         apart = self.clips[first] != self.clips[second]
         first, second = first[apart], second[apart]

@@ -12,7 +12,6 @@ from pipeline.errors import HansardError
 
 app = typer.Typer(
     name="hansard",
-    help="Archives of long meeting recordings, turned into speaker-attributed transcripts.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -27,16 +26,21 @@ Formats = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a recording on stdout.")]
 
 
-@app.callback()
-def hansard(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    """Archives of long meeting recordings, turned into speaker-attributed transcripts."""
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from pipeline.transcript import hansard_version
 
         typer.echo(hansard_version())
         raise typer.Exit
+
+
+@app.callback()
+def hansard(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print it.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Archives of long meeting recordings, turned into speaker-attributed transcripts."""
 
 
 @app.command()

@@ -72,9 +72,8 @@ def scene(pattern: list[tuple[int, int, int]], seed: int = 0) -> Meeting:
     return Meeting(speech, embeddings, np.array(who))
 
 
-@pytest.mark.parametrize("speakers", [1, 2, 4, 8])
-@pytest.mark.parametrize("windows", [400, 3000])
-def test_finds_the_speakers(speakers: int, windows: int) -> None:
+@pytest.mark.parametrize(("windows", "speakers"), [(200, 1), (200, 2), (400, 4), (3000, 1), (3000, 8)])
+def test_finds_the_speakers(windows: int, speakers: int) -> None:
     made = meeting(windows, speakers, seed=speakers)
     segments = cluster(made)
     assert len(labels_of(segments)) == speakers

@@ -12,7 +12,7 @@ import pytest
 
 import pipeline
 from pipeline.errors import InputError
-from tests.conftest import ROOT, hansard
+from tests.conftest import hansard
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +125,10 @@ def test_from_python(meeting: Path, transcript: dict[str, Any], finished: Path) 
         pipeline.transcribe("/nowhere/x.wav")
 
 
-def test_help_is_quick_and_has_examples() -> None:
+def test_help_has_examples_and_version_is_one_line() -> None:
     call = hansard("transcribe", "--help")
     assert call.code == 0
     assert "hansard transcribe meeting.mp3 --out results" in call.stdout
-    assert ROOT.is_dir()
+    version = hansard("--version")
+    assert version.code == 0
+    assert version.stdout.count("\n") == 1

@@ -43,7 +43,7 @@ INTERMEDIATE_WEIGHT = 0.3
 AVERAGE_DECAY = 0.998
 SAVE_SECONDS = 300.0
 # Measured by benchmarks.asr against the synthesisers' own word times.
-ONSET_MS = 0
+ONSET_MS = -65
 TAIL_FRAMES = 2
 
 

@@ -36,6 +36,7 @@ class Resemblyzer(nn.Module):
         self.linear = nn.Linear(256, 256)
         state = torch.load(weights, map_location="cpu", weights_only=True)["model_state"]
         self.load_state_dict({k: v for k, v in state.items() if not k.startswith("similarity")})
+        self.mel: Tensor
         self.register_buffer("mel", torch.from_numpy(slaney_filters()), persistent=False)
         self.eval()
 

@@ -53,7 +53,7 @@ class Corpus:
 
     def utterance(self, index: int) -> Samples:
         first, last = self.bounds[index]
-        return self.samples[first:last] / np.float32(32768)
+        return self.samples[first:last].astype(np.float32) / np.float32(32768)
 
 
 def gather(data: Path, kept: Path) -> Corpus:
@@ -217,7 +217,7 @@ class Augmenter:
         tail = tail / tail.square().sum(1, keepdim=True).sqrt() * 10 ** (-direct_db / 20)
         tail[:, 0] = 1
         size = 1 << (length + taps - 1).bit_length()
-        wet = torch.fft.irfft(torch.fft.rfft(dry, size) * torch.fft.rfft(tail, size), size)
+        wet: Tensor = torch.fft.irfft(torch.fft.rfft(dry, size) * torch.fft.rfft(tail, size), size)
         return wet[:, :length]
 
     def _noise(self, length: int) -> Tensor:
@@ -228,7 +228,8 @@ class Augmenter:
             return torch.from_numpy(np.resize(noise[start : start + length], length))
         spectrum = torch.fft.rfft(torch.randn(length))
         hertz = torch.fft.rfftfreq(length, 1 / RATE).clamp(min=20)
-        return torch.fft.irfft(spectrum * hertz ** -self.rng.uniform(0, 1.2), n=length)
+        coloured: Tensor = torch.fft.irfft(spectrum * hertz ** -self.rng.uniform(0, 1.2), n=length)
+        return coloured
 
     def masked(self, features: Tensor) -> Tensor:
         """SpecAugment on [B, F, M], zero being the mean: half of the rows."""

@@ -33,9 +33,8 @@ class ClusteringParameters(Parameters):
     """Parameters of the clustering stage."""
 
     method: Literal["spectral", "umap-hdbscan", "auto"] = Field(
-        "auto", description="auto: spectral up to `auto_limit` windows, UMAP-HDBSCAN above"
+        "auto", description="auto: what measures best, at every length; today spectral"
     )
-    auto_limit: int = Field(50_000, ge=1, description="windows up to which auto is spectral")
     speakers: int | None = Field(None, ge=1, description="the exact number of speakers, if known")
     min_speakers: int = Field(1, ge=1, description="at least so many speakers")
     max_speakers: int = Field(15, ge=1, description="at most so many speakers")
@@ -128,10 +127,7 @@ class SpeakerClustering(Stage[ClusteringParameters, tuple[SpeakerSegment, ...]])
 
     def _method(self, vectors: Vectors, smallest: int) -> Labels:
         options = self.parameters
-        method = options.method
-        if method == "auto":
-            method = "spectral" if len(vectors) <= options.auto_limit else "umap-hdbscan"
-        if method == "umap-hdbscan":
+        if options.method == "umap-hdbscan":
             return umap_hdbscan(
                 vectors,
                 UmapOptions(
