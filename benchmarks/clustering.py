@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.records import Embeddings, Span
+from pipeline.stage import Block
 
 STEP_MS = 750
 WINDOW_MS = 1500
@@ -75,7 +77,7 @@ def measure(method: str, windows: int, speakers: int) -> str:
     at = np.searchsorted([segment.start for segment in found], middles, side="right") - 1
     names, present = sorted(set(labels)), len(set(made.speakers.tolist()))
     joint = np.zeros((len(names), speakers))
-    np.add.at(joint, ([names.index(labels[i]) for i in at], made.speakers), 1)
+    np.add.at(joint, (np.array([names.index(labels[i]) for i in at]), made.speakers), 1)
     return (
         f"{method:14} {windows:8} {windows * STEP_MS / 3.6e6:6.2f} h {present:3} speakers, found "
         f"{len(names):3} accuracy {_matched(joint):.4f} {seconds:7.1f} s {extra:6.0f} MB extra"
@@ -88,8 +90,8 @@ class _NoAudio:
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def blocks(self) -> list[object]:
-        return []
+    def blocks(self) -> Iterator[Block]:
+        return iter(())
 
 
 def _matched(joint: NDArray[np.float64]) -> float:

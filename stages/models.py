@@ -107,4 +107,5 @@ def save_model(path: Path, state: dict[str, Tensor], config: dict[str, Any]) -> 
         for k, v in state.items()
     }
     save_file(half, path / "model.safetensors")
+    (path / "model.safetensors").chmod(0o644)  # safetensors leaves it readable to its owner only
     (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

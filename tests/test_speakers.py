@@ -34,9 +34,9 @@ class Samples:
 
 @pytest.fixture(scope="module")
 def two_voices(shared_data: Path) -> np.ndarray:
-    """10 s of a held-out woman, then 10 s of a held-out man."""
+    """10 s of one held-out speaker, then 10 s of another."""
     folder = shared_data / "speakers-librispeech"
-    clips = [sorted(folder.glob(f"lb-{name}/*.opus"))[:2] for name in ("1688", "1998")]
+    clips = [sorted(folder.glob(f"lb-{name}/*.opus"))[:2] for name in ("1688", "2414")]
     pairs = [
         np.concatenate([soundfile.read(c, dtype="float32")[0] for c in pair]) for pair in clips
     ]
@@ -102,7 +102,7 @@ def test_windows_cover_a_segment_and_end_with_it(
 
 
 def test_embeddings_of_real_speech(two_voices: np.ndarray) -> None:
-    segments = (Span(0, 150), Span(300, 900), Span(1000, 9800), Span(10200, 20000))
+    segments = (Span(0, 150), Span(300, 900), Span(1000, 7800), Span(10200, 12000))
     result = embed(two_voices, segments)
     assert result.spans.tolist() == [list(w) for w in windows(segments, 1500, 750)]
     assert result.spans.dtype == np.int32
@@ -113,7 +113,7 @@ def test_embeddings_of_real_speech(two_voices: np.ndarray) -> None:
 
 
 def test_batches_and_blocks_do_not_change_the_result(two_voices: np.ndarray) -> None:
-    segments = (Span(0, 700), Span(1000, 9800), Span(10200, 20000))
+    segments = (Span(0, 700), Span(1000, 6000), Span(12200, 14000))
     whole = embed(two_voices, segments)
     for batch_size, block in ((1, 5000), (7, 160001)):
         parts = embed(two_voices, segments, batch_size, block)

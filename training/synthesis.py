@@ -25,10 +25,9 @@ FLITE = ("slt", "awb", "rms", "kal16", "kal")
 FESTIVAL = ("kal_diphone", "ked_diphone", "cmu_us_slt_arctic_hts")
 ESPEAK = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-029")
 ESPEAK_VARIANTS = (
-    *(f"m{number}" for number in range(1, 9)),
-    *(f"f{number}" for number in range(1, 6)),
-    *("Alex", "Annie", "Andy", "Michael", "steph", "max", "edward", "belinda", "linda", "rob"),
-    *("john", "quincy"),
+    *("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5", "Alex"),
+    *("Annie", "Andy", "Michael", "steph", "max", "edward", "belinda", "linda", "rob", "john"),
+    "quincy",
 )
 SPELLED = {"mr": "mister", "mrs": "missus", "dr": "doctor", "ms": "miss", "ok": "okay"}
 SPELLED |= {"mm": "mhm", "hm": "hmm", "etc": "et cetera", "vs": "versus", "v": "versus"}

@@ -1,4 +1,5 @@
-"""Greedy CTC decoding: posteriors to text, tokens and frames together, and frames to words.
+"""CTC decoding: a path to text, tokens and frames together, and frames to words; and the greedy
+path. `beam.py` finds a better one.
 
 Source: Graves et al., CTC (2006), section 3.2 (best path); the result's shape follows GigaAM's
 `decoding.py`: whoever has the text has its frames too, and no time is looked up again.
@@ -20,7 +21,8 @@ SPACE = " "
 @dataclass(frozen=True)
 class Decoded:
     """One segment. All arrays have one entry a token: its id, its first frame and the frame
-    after its last one, and its best posterior in that run. `text` is the joined tokens."""
+    after its last one, and its best posterior in that run (by the sound alone, whichever path
+    was taken). `text` is the joined tokens."""
 
     text: str
     tokens: NDArray[np.int64]
@@ -47,7 +49,15 @@ def greedy(
     [B, T, V], lengths [B] in frames; frames past a length are not looked at."""
     best = log_probs.argmax(axis=-1)
     best[np.arange(best.shape[1])[None, :] >= lengths[:, None]] = BLANK
-    scores = np.exp(log_probs.max(axis=-1))
+    return along(best, log_probs, vocabulary)
+
+
+def along(
+    best: NDArray[np.int64], log_probs: NDArray[np.float32], vocabulary: Sequence[str]
+) -> list[Decoded]:
+    """What a path says, repeats joined, blanks dropped. best [B, T]: the token of every frame,
+    BLANK past a row's end; log_probs float32 [B, T, V]."""
+    scores = np.exp(np.take_along_axis(log_probs, best[:, :, None], axis=-1)[:, :, 0])
     # A run starts where the token changes; the sentinel column ends a row's last run.
     edges = np.diff(best, axis=1, prepend=-1, append=-1) != 0
     rows, frames = np.nonzero(edges)

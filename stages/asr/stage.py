@@ -1,12 +1,13 @@
 """CTC speech recognition: the voice segments of a recording to words with times and
-confidences. Network in `ctc_network.py`, decoding in `decoding.py`."""
+confidences. Network in `ctc_network.py`, decoding in `decoding.py` and `beam.py`."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -15,8 +16,11 @@ from torch import Tensor
 from pipeline.errors import ModelError
 from pipeline.records import Span, Word
 from pipeline.stage import SAMPLE_RATE, BatchedStage, Inputs, Parameters
+from stages.asr.beam import BeamOptions, BeamSearch
 from stages.asr.ctc_network import FRAME_MS, CtcNetwork, NetworkOptions
-from stages.asr.decoding import FrameWord, greedy, words
+from stages.asr.decoding import FrameWord, along, greedy, words
+from stages.asr.lexicon import Lexicon
+from stages.asr.ngram import NgramModel
 from stages.audio.cutting import Cut, bucketed, cut, pad
 from stages.audio.features import Fbank, FbankOptions
 from stages.models import ModelFolder, locate
@@ -24,6 +28,7 @@ from stages.models import ModelFolder, locate
 # Frame t of the network is centred 40 t + 12.5 ms into the segment, so it begins 8 ms before
 # 40 t. How far emissions lag behind the sound is measured by the recipe: `onset_ms`.
 _FRAME_START_MS = -8
+_LEAST_CONFIDENCE = 0.0001  # 0 would say that the word was not heard at all
 
 
 class CtcParameters(Parameters):
@@ -32,6 +37,21 @@ class CtcParameters(Parameters):
     speed_only: ClassVar[frozenset[str]] = frozenset({"batch_seconds"})
 
     model: str = Field("bundled/en-ctc", description="bundled/NAME, or a model folder")
+    decoder: Literal["greedy", "beam"] = Field(
+        "beam", description="the best token of each frame, or the best words by language model"
+    )
+    language_model: str = Field(
+        "bundled/en-lm", description="of decoder beam: bundled/NAME, or a model folder"
+    )
+    lm_weight: float = Field(
+        0.6, ge=0, description="of decoder beam: what log P(word) counts against the sound"
+    )
+    word_score: float = Field(
+        0.5, description="of decoder beam: added for each word; higher gives more, shorter words"
+    )
+    beam_size: int = Field(
+        64, ge=1, description="of decoder beam: readings of a segment kept from frame to frame"
+    )
     batch_seconds: int = Field(
         120, ge=1, description="audio recognised at once, padding included, in s"
     )
@@ -40,13 +60,14 @@ class CtcParameters(Parameters):
 @dataclass(frozen=True)
 class Recogniser:
     """A loaded model folder. `onset_ms` is added to every word's start; `tail` are the frames
-    that a last letter may ring out."""
+    that a last letter may ring out. Without `search`, decoding is greedy."""
 
     network: CtcNetwork
     fbank: Fbank
     vocabulary: tuple[str, ...]
     onset_ms: int
     tail: int
+    search: BeamSearch | None = None
 
     @classmethod
     def read(cls, folder: ModelFolder) -> Recogniser:
@@ -70,7 +91,11 @@ class Recogniser:
         waveforms = torch.nn.functional.pad(waveforms, (0, max(0, least - waveforms.shape[1])))
         features, frames = self.fbank(waveforms, lengths.clamp(min=least))
         log_probs, frames = self.network(features, frames)
-        decoded = greedy(log_probs.numpy(), frames.numpy(), self.vocabulary)
+        if self.search is None:
+            decoded = greedy(log_probs.numpy(), frames.numpy(), self.vocabulary)
+        else:
+            paths = self.search.best_paths(log_probs.numpy(), frames.numpy())
+            decoded = along(paths, log_probs.numpy(), self.vocabulary)
         return [
             [self._timed(word) for word in words(row, self.vocabulary, self.tail)]
             for row in decoded
@@ -80,7 +105,7 @@ class Recogniser:
         start, end = (
             at * FRAME_MS + _FRAME_START_MS + self.onset_ms for at in (word.start, word.end)
         )
-        return Word(word.text, start, end, round(word.confidence, 4))
+        return Word(word.text, start, end, max(_LEAST_CONFIDENCE, round(word.confidence, 4)))
 
 
 @dataclass(frozen=True)
@@ -95,7 +120,7 @@ class CtcAsr(BatchedStage[CtcParameters, tuple[Word, ...], list[Cut], list[Heard
     """Lower-case words without punctuation, sorted by start, inside their segments."""
 
     needs = ("audio", "vad")
-    version = 1
+    version = 2
     parameters_type = CtcParameters
     artifact_type = tuple[Word, ...]
 
@@ -106,10 +131,24 @@ class CtcAsr(BatchedStage[CtcParameters, tuple[Word, ...], list[Cut], list[Heard
         return self.parameters.model
 
     def weights_digest(self) -> str:
-        return locate(self.parameters.model, "stages.asr").digest()
+        acoustic = locate(self.parameters.model, "stages.asr").digest()
+        if self.parameters.decoder == "greedy":
+            return acoustic
+        both = acoustic + locate(self.parameters.language_model, "stages.asr").digest()
+        return f"sha256:{hashlib.sha256(both.encode()).hexdigest()}"
 
     def load(self) -> None:
-        self._recogniser = Recogniser.read(locate(self.parameters.model, "stages.asr"))
+        recogniser = Recogniser.read(locate(self.parameters.model, "stages.asr"))
+        if self.parameters.decoder == "beam":
+            model = NgramModel.read(locate(self.parameters.language_model, "stages.asr"))
+            lexicon = Lexicon.build(model, recogniser.vocabulary)
+            options = BeamOptions(
+                lm_weight=self.parameters.lm_weight,
+                word_score=self.parameters.word_score,
+                size=self.parameters.beam_size,
+            )
+            recogniser = replace(recogniser, search=BeamSearch(model, lexicon, options))
+        self._recogniser = recogniser
 
     def batches(self, inputs: Inputs) -> Iterator[list[Cut]]:
         segments: tuple[Span, ...] = inputs.artifacts["vad"]

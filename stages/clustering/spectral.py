@@ -19,6 +19,7 @@ Eigen = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 _BLOCK = 1024
 _ROUNDS = 8
+_SEARCHED = 15
 
 
 class SpectralOptions(NamedTuple):
@@ -47,7 +48,7 @@ def spectral(vectors: Vectors, counts: Counts, options: SpectralOptions) -> Labe
     for share in options.pruning:
         kept = min(max(options.neighbours, round(share * len(points))), len(points))
         affinity = pruned(similar, kept)
-        values, space = leading(laplacian(affinity), counts.upper + 1)
+        values, space = leading(laplacian(affinity), max(counts.upper, _SEARCHED) + 1)
         groups, gap = eigengap(values / affinity.sum(axis=1).mean(), counts)
         cuts.append((gap * len(points) / kept, groups, space[:, :groups]))
     _, groups, space = max(cuts, key=lambda cut: cut[0])
@@ -111,10 +112,8 @@ def leading(matrix: Affinity, count: int) -> Eigen:
 
 
 def eigengap(values: NDArray[np.float64], counts: Counts) -> tuple[int, float]:
-    """The number of groups, within `counts`, after which the eigenvalues (ascending) rise most,
-    and by how much."""
-    upper = min(counts.upper, len(values) - 1)
-    lower = min(counts.lower, upper)
-    gaps = np.diff(values)[lower - 1 : upper]
-    best = int(np.argmax(gaps))
-    return lower + best, float(gaps[best])
+    """The number of groups after which the eigenvalues (ascending) rise most, brought within
+    `counts`, and by how much they rise there."""
+    gaps = np.diff(values)
+    groups = min(max(int(np.argmax(gaps)) + 1, counts.lower), counts.upper, len(gaps))
+    return groups, float(gaps[groups - 1])

@@ -40,7 +40,7 @@ class ClusteringParameters(Parameters):
     max_speakers: int = Field(15, ge=1, description="at most so many speakers")
     seed: int = Field(0, ge=0, description="of k-means and of UMAP")
     merge_threshold: float = Field(
-        0.9, ge=-1, le=1, description="speakers whose centroids have a greater cosine are one"
+        0.8, ge=-1, le=1, description="speakers whose centroids have a greater cosine are one"
     )
     reliable_ms: int = Field(
         1000, ge=0, description="windows shorter than this do not take part in the clustering"
