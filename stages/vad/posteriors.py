@@ -75,4 +75,6 @@ def posteriors(window: Window, model: FsmnModel, fbank: Fbank) -> Frames:
     silence = model.network.silence(model.cmvn(stacked[:, lacking:]))[0]
     framed = samples.unfold(0, config.fbank.frame_length, config.fbank.frame_shift)
     decibel = 10 * torch.log10(framed[first:last].square().sum(-1) + ENERGY_FLOOR)
-    return Frames(window.start, silence[first - lacking : last - lacking].numpy(), decibel.numpy())
+    # A copy, or the scores of every class would be kept with the silence.
+    kept = silence[first - lacking : last - lacking].clone()
+    return Frames(window.start, kept.numpy(), decibel.numpy())
