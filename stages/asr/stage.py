@@ -44,7 +44,7 @@ class CtcParameters(Parameters):
         "bundled/en-lm", description="of decoder beam: bundled/NAME, or a model folder"
     )
     lm_weight: float = Field(
-        0.6, ge=0, description="of decoder beam: what log P(word) counts against the sound"
+        0.8, ge=0, description="of decoder beam: what log P(word) counts against the sound"
     )
     word_score: float = Field(
         0.5, description="of decoder beam: added for each word; higher gives more, shorter words"
