@@ -148,12 +148,14 @@ def test_odd_signals_give_about_the_words_of_the_plain_one(batch: Batch, name: s
     def words(suffix: str) -> list[str]:
         (found,) = [r for r in batch.records() if str(r["uri"]).endswith(suffix)]
         turns: list[dict[str, str]] = found["turns"]  # type: ignore[assignment]
-        return " ".join(turn["text"] for turn in turns).lower().split()
+        text = " ".join(turn["text"] for turn in turns).lower()
+        return [word.strip(".,?") for word in text.split()]
 
     plain, odd = words("a/meeting.wav"), words(f"/{name}")
     shared = sum(min(plain.count(word), odd.count(word)) for word in set(plain))
-    # Telephone speech has lost the upper half of what the models were trained on.
-    assert shared >= (0.4 if name == "phone.wav" else 0.75) * len(plain)
+    # Telephone speech has lost the upper half of what the models were trained on, and MP3 some.
+    least = {"phone.wav": 0.3, "whole.mp3": 0.5}.get(name, 0.75)
+    assert shared >= least * len(plain)
 
 
 def test_one_base_name_in_two_folders_is_two_recordings(batch: Batch) -> None:
