@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ModelError
 from pipeline.records import Span, Word
 from pipeline.stage import Block, Inputs
-from stages.asr.decoding import greedy, words
+from stages.asr.decoding import Decoded, along, greedy, words
 from stages.asr.stage import CtcAsr, CtcParameters, Recogniser, placed
 from stages.models import locate
 from training.asr_data import load_audio, spoken
@@ -59,13 +59,17 @@ def posterior(best: str, certain: float = 0.9) -> NDArray[np.float32]:
     return np.log(probs)
 
 
+def spelled(log_probs: NDArray[np.float32], *lengths: int) -> list[Decoded]:
+    return along(greedy(log_probs, np.array(lengths)), log_probs, VOCABULARY)
+
+
 def recognise(stage: CtcAsr, samples: NDArray[np.float32], *segments: Span) -> tuple[Word, ...]:
     return stage.run(Inputs(Samples(samples), {"vad": segments}))
 
 
 def test_decoding_gives_text_tokens_and_frames_together() -> None:
     best = "--aab-bb- -c--"
-    decoded = greedy(posterior(best), np.array([len(best)]), VOCABULARY)[0]
+    decoded = spelled(posterior(best), len(best))[0]
     assert decoded.text == "abb c"
     assert decoded.tokens.tolist() == [2, 3, 3, 1, 4]
     assert decoded.starts.tolist() == [2, 4, 6, 9, 11]
@@ -75,7 +79,7 @@ def test_decoding_gives_text_tokens_and_frames_together() -> None:
 
 def test_words_end_before_the_silence_and_before_the_next_word() -> None:
     best = "--aab-bb c-----"
-    decoded = greedy(posterior(best), np.array([len(best)]), VOCABULARY)[0]
+    decoded = spelled(posterior(best), len(best))[0]
     found = words(decoded, VOCABULARY, tail=2)
     assert [(w.text, w.start, w.end) for w in found] == [("abb", 2, 9), ("c", 9, 12)]
     assert all(w.confidence == pytest.approx(0.9, abs=1e-3) for w in found)
@@ -83,15 +87,15 @@ def test_words_end_before_the_silence_and_before_the_next_word() -> None:
 
 def test_decoding_reads_no_frame_past_a_length() -> None:
     log_probs = np.concatenate([posterior("ab-c"), posterior("ccab")])
-    decoded = greedy(log_probs, np.array([2, 4]), VOCABULARY)
+    decoded = spelled(log_probs, 2, 4)
     assert [row.text for row in decoded] == ["ab", "cab"]
-    assert words(greedy(posterior("----"), np.array([4]), VOCABULARY)[0], VOCABULARY, 2) == []
-    assert words(greedy(posterior("-  -"), np.array([4]), VOCABULARY)[0], VOCABULARY, 2) == []
+    assert words(spelled(posterior("----"), 4)[0], VOCABULARY, 2) == []
+    assert words(spelled(posterior("-  -"), 4)[0], VOCABULARY, 2) == []
 
 
 def test_a_doubtful_letter_lowers_the_confidence_of_its_word() -> None:
     log_probs = np.concatenate([posterior("ab ", 0.95), posterior("c", 0.4)], axis=1)
-    found = words(greedy(log_probs, np.array([4]), VOCABULARY)[0], VOCABULARY, 1)
+    found = words(spelled(log_probs, 4)[0], VOCABULARY, 1)
     assert [word.text for word in found] == ["ab", "c"]
     assert [w.confidence for w in found] == pytest.approx([0.95, 0.4], abs=1e-3)
 
@@ -107,7 +111,7 @@ def test_placed_words_stay_inside_the_segment_and_apart() -> None:
 def test_a_segment_alone_gives_what_it_gives_in_a_batch(
     stage: CtcAsr, held_out: list[tuple[NDArray[np.float32], str]]
 ) -> None:
-    recogniser = Recogniser.read(locate("bundled/en-ctc", "stages.asr"))
+    recogniser = Recogniser.read(locate("bundled/en-ctc", "stages.asr"), CtcParameters())
     torch.manual_seed(0)
     rows = [torch.from_numpy(samples) for samples, _ in held_out[:4]] + [torch.randn(700)]
     lengths = torch.tensor([len(row) for row in rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ModelError
 from stages.asr.beam import BeamOptions, BeamSearch
-from stages.asr.decoding import FrameWord, along, greedy, words
-from stages.asr.lexicon import Lexicon
+from stages.asr.decoders import LetterDecoder, LexiconDecoder
+from stages.asr.decoding import FrameWord, greedy
+from stages.asr.lexicon import Lexicon, read_pronunciations
 from stages.asr.ngram import BEGIN, END, NgramModel
 from stages.asr.stage import CtcAsr, CtcParameters
 from stages.models import locate
@@ -48,8 +50,7 @@ def heard(search: BeamSearch, *rows: NDArray[np.float32]) -> list[list[FrameWord
     padded = np.full((len(rows), lengths.max(), len(VOCABULARY)), -3.0, np.float32)
     for place, row in zip(padded, rows, strict=True):
         place[: len(row)] = row
-    paths = search.best_paths(padded, lengths)
-    return [words(row, VOCABULARY, tail=2) for row in along(paths, padded, VOCABULARY)]
+    return LexiconDecoder(search, VOCABULARY, tail=2)(padded, lengths)
 
 
 def said(found: list[FrameWord]) -> str:
@@ -57,10 +58,10 @@ def said(found: list[FrameWord]) -> str:
 
 
 def test_the_language_model_decides_between_what_sounds_alike(search: BeamSearch) -> None:
-    row = posterior("over- th-ear-- ", "over- th-ere-- ")
-    assert said(heard(search, row)[0]) == "over there"
+    row = posterior("over- h-ear-- ", "over- h-ere-- ")
+    assert said(heard(search, row)[0]) == "over here"
     deaf = replace(search, options=replace(search.options, lm_weight=0.0))
-    assert said(heard(deaf, row)[0]) == "over thear"
+    assert said(heard(deaf, row)[0]) == "over hear"
 
 
 def test_words_before_decide_between_known_words(search: BeamSearch) -> None:
@@ -70,23 +71,17 @@ def test_words_before_decide_between_known_words(search: BeamSearch) -> None:
     assert said(heard(search, rope)[0]) == "a spinal cord"
 
 
-def test_a_clear_name_that_no_list_holds_comes_through(search: BeamSearch) -> None:
-    assert "quelbrandt" not in search.model.words
-    row = posterior("my- n-ame is quelbrandt --", certain=0.999)
-    assert said(heard(search, row)[0]) == "my name is quelbrandt"
-
-
 @pytest.mark.parametrize("best", ["--that--'s- all- r-ight---", "too-- m-uch-", "a -- b-o-ok "])
 def test_clear_speech_has_the_words_and_times_of_greedy_decoding(
     search: BeamSearch, best: str
 ) -> None:
     row = posterior(best, certain=0.999)
-    best_path = greedy(row[None], np.array([len(row)]), VOCABULARY)[0]
-    assert heard(search, row)[0] == words(best_path, VOCABULARY, tail=2)
+    as_spelled = LetterDecoder(greedy, VOCABULARY, tail=2)
+    assert heard(search, row) == as_spelled(row[None], np.array([len(row)]))
 
 
 def test_confidence_is_that_of_the_sound(search: BeamSearch) -> None:
-    found = heard(search, posterior("over- th-ear-- ", "over- th-ere-- "))[0]
+    found = heard(search, posterior("over- h-ear-- ", "over- h-ere-- "))[0]
     assert found[0].confidence > 0.9
     assert 0.4 < found[1].confidence < 0.8
 
@@ -102,6 +97,60 @@ def test_a_segment_alone_gives_what_it_gives_in_a_batch(search: BeamSearch) -> N
     rows = [row - np.log(np.exp(row).sum(1, keepdims=True)) for row in rows]
     single = [row.astype(np.float32) for row in rows]
     assert heard(search, *single) == [heard(search, row)[0] for row in single]
+
+
+def spoken(lexicon: Path, model: NgramModel, phones: str) -> list[FrameWord]:
+    """What a clear sequence of phones, one or more frames each, means."""
+    pronunciations = read_pronunciations(lexicon)
+    tokens = sorted({t for ways in pronunciations.values() for way in ways for t in way})
+    vocabulary = ("<blank>", *tokens)
+    frames = [0 if phone == "-" else vocabulary.index(phone) for phone in phones.split()]
+    probs = np.full((1, len(frames), len(vocabulary)), 0.0001)
+    probs[0, np.arange(len(frames)), frames] = 0.99
+    log_probs = np.log(probs).astype(np.float32)
+    known = Lexicon.build(model, vocabulary, pronunciations)
+    search = BeamSearch(model, known, BeamOptions(0.6, 0.0, 64))
+    return LexiconDecoder(search, vocabulary, tail=2)(log_probs, np.array([len(frames)]))[0]
+
+
+@pytest.fixture
+def homophones(tmp_path: Path) -> Path:
+    path = tmp_path / "lexicon.txt"
+    path.write_text(
+        "over OW V ER\nthere DH EH R\ntheir DH EH R\nidea AY D IY AH\n"
+        "is IH Z\nno N OW\nknow N OW\noh OW\ni AY\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("phones", "text"),
+    [
+        ("OW V ER - DH EH R - -", "over there"),
+        ("DH EH EH R AY D - IY AH", "their idea"),
+        ("AY AY - N OW - DH EH R IH Z", "i know there is"),
+        ("- N OW - OW -", "no oh"),  # the same phone twice, a blank between
+    ],
+)
+def test_words_of_one_sound_are_told_apart_by_the_words_around(
+    homophones: Path, model: NgramModel, phones: str, text: str
+) -> None:
+    assert said(spoken(homophones, model, phones)) == text
+
+
+def test_words_of_phones_keep_their_frames(homophones: Path, model: NgramModel) -> None:
+    found = spoken(homophones, model, "- OW V ER ER DH - EH R - - - - AY")
+    assert [(w.text, w.start, w.end) for w in found] == [
+        ("over", 1, 5),
+        ("there", 5, 11),
+        ("i", 13, 16),
+    ]
+
+
+def test_a_lexicon_without_phones_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lexicon.txt").write_text("over OW V ER\nthere\n")
+    with pytest.raises(ModelError, match=r"lexicon.txt:2: no pronunciation .* 'there'"):
+        read_pronunciations(tmp_path / "lexicon.txt")
 
 
 def test_probabilities_sum_to_one(model: NgramModel) -> None:

@@ -1,10 +1,11 @@
-"""Trains the bundled English CTC recogniser on a CPU, from manifests to a model folder.
+"""Trains the bundled English recogniser on a CPU, from manifests to a model folder: phones, CTC
+first, then maximum mutual information.
 
-Sources: Graves et al., CTC (2006); Lee and Watanabe, Intermediate loss regularization for
-CTC (2021); Park et al., SpecAugment (2019); Jordan et al., Muon (2024).
+Sources: Graves et al., CTC (2006); Xiang and Ou, CTC-CRF (2019); Lee and Watanabe, Intermediate
+loss regularization for CTC (2021); Park et al., SpecAugment (2019); Jordan et al., Muon (2024).
 
-    python -m training.synthesis --data ../shared/data --out RUN/synthetic --hours 30
-    python -m training.asr --data ../shared/data --synthetic RUN/synthetic --out RUN --hours 1.2
+    python -m training.synthesis --data ../shared/data --out RUN/synthetic --hours 20
+    python -m training.asr --data ../shared/data --synthetic RUN/synthetic --out RUN --hours 2
 
 Interrupted, the second command goes on from RUN/checkpoint.pt. RUN/model is usable at any time.
 """
@@ -13,12 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jiwer
+import safetensors.torch
 import torch
 from torch import Tensor
 from torch.nn.functional import ctc_loss
@@ -27,18 +30,17 @@ from torch.utils.data import DataLoader
 from stages.asr.ctc_network import CtcNetwork, NetworkOptions, masked
 from stages.audio.features import Fbank, FbankOptions
 from stages.models import save_model
-from training.asr_data import (
-    RECORDED,
-    TOKENS,
-    Batches,
-    cache_recorded,
-    load_audio,
-    spoken,
-)
+from training.asr_data import RECORDED, Batches, cache_recorded, load_audio, read_items, spoken
+from training.mmi import log_denominator, phone_trigram
+from training.pronunciations import PHONES, pronounce
 from training.splits import is_held_out, read_manifest
 
+TOKENS = ("<blank>", *PHONES)
 PEAK_RATE = 2e-3
 WARMUP_STEPS = 300
+CTC_SHARE = 0.12  # of the training, before MMI takes over
+CTC_WEIGHT = 0.1  # of CTC beside MMI
+USUAL = 0.7  # of the time a word is taken to be pronounced in the usual way
 INTERMEDIATE_WEIGHT = 0.3
 AVERAGE_DECAY = 0.998
 SAVE_SECONDS = 300.0
@@ -55,11 +57,39 @@ class Progress:
     seconds: float = 0.0
 
 
-class Trainer:
-    """The network, its running average, two optimisers, and the frontend."""
+class Targets:
+    """Transcripts as phones."""
 
-    def __init__(self, options: NetworkOptions) -> None:
+    def __init__(self, texts: list[str], seed: int) -> None:
+        words = {word for text in texts for word in text.split()}
+        ids = {phone: index for index, phone in enumerate(TOKENS)}
+        self.known: dict[str, list[list[int]]] = {
+            word: [[ids[phone] for phone in phones] for phones in ways]
+            for word, ways in pronounce(words).items()
+        }
+        self.rng = random.Random(seed)
+        self.trigram = phone_trigram((self.phones(text) for text in texts), len(TOKENS))
+
+    def phones(self, text: str) -> list[int]:
+        """In drawn pronunciations."""
+        said = []
+        for word in text.split():
+            ways = self.known[word]
+            said += ways[0] if self.rng.random() < USUAL else self.rng.choice(ways)
+        return said
+
+    def encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Phones of all texts in one row, and how many are each text's."""
+        said = [self.phones(text) for text in texts]
+        return torch.tensor([p for row in said for p in row]), torch.tensor([*map(len, said)])
+
+
+class Trainer:
+    """The network, its running average, two optimisers, the frontend and the targets."""
+
+    def __init__(self, options: NetworkOptions, targets: Targets) -> None:
         self.network = CtcNetwork(options)
+        self.targets = targets
         self.average = {k: v.clone() for k, v in self.network.state_dict().items()}
         self.fbank = Fbank(FbankOptions())
         # Muon turns the large matrices; everything else is left to AdamW.
@@ -93,11 +123,13 @@ class Trainer:
                 group["lr"] = rate
         return rate
 
-    def step(self, features: Tensor, counts: Tensor, texts: list[str]) -> float:
-        """One update; returns the CTC loss per token."""
+    def step(
+        self, features: Tensor, counts: Tensor, texts: list[str], done: float
+    ) -> dict[str, float]:
+        """One update; returns the losses per phone. `done`: the share of the training so far."""
         with torch.no_grad():
             normal = spec_augment(self.network.normalise(features, counts), counts)
-        targets, sizes = encode(texts)
+        targets, sizes = self.targets.encode(texts)
         with torch.autocast("cpu", torch.bfloat16):
             x, counts = self.network.first(normal, counts)
             x, counts = self.network.second(x, counts)
@@ -111,7 +143,13 @@ class Trainer:
                             scores, targets, counts, sizes, reduction="sum", zero_infinity=True
                         )
                     )
-        loss = torch.lerp(losses[1], losses[0], INTERMEDIATE_WEIGHT) / sizes.sum()
+        middle, ctc = losses
+        criterion, report = ctc, {"ctc": ctc}
+        if done > CTC_SHARE:
+            every = log_denominator(scores.transpose(0, 1), counts, self.targets.trigram).sum()
+            report["all"] = every
+            criterion = (1 + CTC_WEIGHT) * ctc + every
+        loss = torch.lerp(criterion, middle, INTERMEDIATE_WEIGHT) / sizes.sum()
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -121,7 +159,7 @@ class Trainer:
                 optimiser.step()
         self.progress.step += 1
         self._update_average()
-        return float(losses[1].detach() / sizes.sum())
+        return {name: float(value.detach() / sizes.sum()) for name, value in report.items()}
 
     def _update_average(self) -> None:
         decay = min(AVERAGE_DECAY, self.progress.step / (self.progress.step + 10))
@@ -156,24 +194,17 @@ class Trainer:
         (folder / "tokens.json").write_text(json.dumps(TOKENS))
 
 
-def encode(texts: list[str]) -> tuple[Tensor, Tensor]:
-    """Token ids of all texts in one row, and how many are each text's."""
-    index = {token: n for n, token in enumerate(TOKENS)}
-    sizes = torch.tensor([len(text) for text in texts])
-    return torch.tensor([index[c] for text in texts for c in text]), sizes
-
-
 def spec_augment(features: Tensor, lengths: Tensor) -> Tensor:
-    """Two bands of up to 10 bins and, every 2 s, up to 0.15 s are set to zero, the mean."""
+    """Two bands of up to 14 bins and, every 2 s, up to 0.2 s are set to zero, the mean."""
     batch, frames, bins = features.shape
     keep = torch.ones(batch, frames, bins, dtype=torch.bool)
     for _ in range(2):
-        width = torch.randint(0, 11, (batch, 1))
+        width = torch.randint(0, 15, (batch, 1))
         start = (torch.rand(batch, 1) * (bins - width)).long()
         band = torch.arange(bins)[None, :]
         keep &= ~((band >= start) & (band < start + width))[:, None, :]
     for _ in range(max(1, frames // 200)):
-        width = torch.randint(0, 16, (batch, 1))
+        width = torch.randint(0, 21, (batch, 1))
         start = (torch.rand(batch, 1) * lengths[:, None]).long()
         time_axis = torch.arange(frames)[None, :]
         keep &= ~((time_axis >= start) & (time_axis < start + width))[:, :, None]
@@ -191,53 +222,72 @@ def held_out_sample(data: Path, each: int) -> list[tuple[Tensor, str]]:
 
 
 @torch.inference_mode()
-def word_error_rate(trainer: Trainer, sample: list[tuple[Tensor, str]]) -> float:
-    """WER of the averaged weights, greedy, one utterance at a time."""
+def phone_error_rate(trainer: Trainer, sample: list[tuple[Tensor, str]]) -> float:
+    """PER of the averaged weights against the usual pronunciations, best path, one utterance at
+    a time."""
     network = CtcNetwork(trainer.network.options).eval()
     network.load_state_dict(trainer.average)
-    heard = []
-    for waveform, _ in sample:
+    usual = pronounce(word for _, text in sample for word in text.split())
+    heard, said = [], []
+    for waveform, text in sample:
         features, counts = trainer.fbank(waveform[None], torch.tensor([len(waveform)]))
         best = network(features, counts)[0][0].argmax(dim=-1).unique_consecutive()
-        heard.append("".join(TOKENS[token] for token in best.tolist() if token))
-    return float(jiwer.wer([text for _, text in sample], heard))
+        heard.append(" ".join(TOKENS[token] for token in best.tolist() if token))
+        said.append(" ".join(phone for word in text.split() for phone in usual[word][0]))
+    return float(jiwer.wer(said, heard))
+
+
+def start(options: argparse.Namespace, targets: Targets) -> Trainer:
+    """From the checkpoint; else from the weights that `--initial` names, but for their last
+    layer; else from nothing."""
+    network = NetworkOptions(len(TOKENS), blocks=options.blocks, dropout=options.dropout)
+    trainer = Trainer(network, targets)
+    if (options.out / "checkpoint.pt").exists():
+        trainer.restore(options.out / "checkpoint.pt")
+    elif options.initial:
+        weights = safetensors.torch.load_file(options.initial / "model.safetensors")
+        kept = {k: v.float() for k, v in weights.items() if not k.startswith("head.")}
+        trainer.network.load_state_dict(kept, strict=False)
+        trainer.network.head.reset_parameters()
+        trainer.average = {k: v.clone() for k, v in trainer.network.state_dict().items()}
+    return trainer
 
 
 def train(options: argparse.Namespace) -> None:
     files = [*sorted(options.synthetic.glob("*.pcm")), options.out / "cache" / "recorded.pcm"]
     cache_recorded(options.data, options.out / "cache")
-    noise = options.data / "noise-esc10"
-    sample = held_out_sample(options.data, 12)
-    trainer = Trainer(NetworkOptions(len(TOKENS), blocks=options.blocks, dropout=options.dropout))
-    checkpoint = options.out / "checkpoint.pt"
-    if checkpoint.exists():
-        trainer.restore(checkpoint)
+    sample = held_out_sample(options.data, 25)
+    trainer = start(options, Targets([item.text for item in read_items(files)], options.seed))
     seed = options.seed + trainer.progress.step  # a resumed run draws new batches
+    noise = options.data / "noise-esc10"
     batches = Batches(files, noise, options.batch_seconds, options.synthetic_share, seed)
     stream = iter(DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=16))
-    if trainer.progress.step == 0:
+    if trainer.progress.step == 0 and not options.initial:
         trainer.fit_normalisation([next(stream) for _ in range(10)])
     budget = options.hours * 3600
     saved = last = time.monotonic()
-    heard = total = 0.0
+    heard = 0.0
+    losses: dict[str, float] = {}
     while trainer.progress.seconds < budget:
         batch = next(stream)
-        rate = trainer.set_rate(trainer.progress.seconds / budget)
-        total += trainer.step(*batch)
+        done = trainer.progress.seconds / budget
+        rate = trainer.set_rate(done)
+        for name, loss in trainer.step(*batch, done).items():
+            losses[name] = losses.get(name, 0.0) + loss / 50
         heard += float(batch[1].sum()) / 100  # frames a second
         now = time.monotonic()
         trainer.progress.seconds += now - last
         last = now
         if trainer.progress.step % 50 == 0:
             row = {"step": trainer.progress.step, "seconds": round(trainer.progress.seconds)}
-            row |= {"loss": round(total / 50, 4), "rate": rate, "audio_hours": heard / 3600}
-            total = 0.0
-            report(options.out, row)
+            row |= losses | {"rate": rate, "audio_hours": heard / 3600}
+            losses = {}
+            report(options.out, {k: round(v, 5) for k, v in row.items()})
         if now - saved > SAVE_SECONDS or trainer.progress.seconds >= budget:
-            trainer.save(checkpoint)
+            trainer.save(options.out / "checkpoint.pt")
             trainer.export(options.out / "model")
-            wer = word_error_rate(trainer, sample)
-            report(options.out, {"step": trainer.progress.step, "held_out_wer": round(wer, 4)})
+            per = phone_error_rate(trainer, sample)
+            report(options.out, {"step": trainer.progress.step, "held_out_per": round(per, 4)})
             saved = time.monotonic()
 
 
@@ -253,7 +303,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="shared/data")
     parser.add_argument("--synthetic", type=Path, required=True, help="from training.synthesis")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--hours", type=float, default=1.2, help="wall clock of the training")
+    parser.add_argument("--initial", type=Path, help="a model folder to begin with")
+    parser.add_argument("--hours", type=float, default=2.0, help="wall clock of the training")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--dropout", type=float, default=0.0, help="0 suits under ten epochs")

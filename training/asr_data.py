@@ -26,7 +26,6 @@ from training.rooms import Room, impulse_response, reverberate, room_noise
 from training.splits import Utterance, is_held_out, read_manifest
 
 SAMPLE_RATE = 16000
-TOKENS = ["<blank>", " ", "'", *"abcdefghijklmnopqrstuvwxyz"]
 RECORDED = (
     "asr-en-train-clean-5",
     "asr-en-dev-clean",

@@ -8,18 +8,20 @@ frame, in flat arrays; no number of one segment meets another's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.asr.decoding import BLANK
-from stages.asr.lexicon import NO_NODE, NO_WORD, ROOT, Lexicon
+from stages.asr.lexicon import NO_NODE, ROOT, Lexicon
 from stages.asr.ngram import BEGIN, Ints, NgramModel
+
+NO_WORD = -1
 
 Scores = NDArray[np.float64]
 
-_UNFINISHED = -1e6  # a path that ends inside no known word is taken only if all do
+_UNFINISHED = -1e6  # a path that ends inside a word is taken only if all do
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,15 @@ class BeamOptions:
     word_score: float
     size: int
     margin: float = 12.0
-    tokens: int = 8
+    tokens: int = 12
 
 
 @dataclass(frozen=True)
 class Paths:
     """Partial paths, flat [H]: the segment, the lexicon node, the words before it (a history of
-    the NgramModel), whether the last frame's token was the node's letter (else blank), the
-    score; then the place of its predecessor a frame before, and this frame's token."""
+    the NgramModel), whether the last frame's token was the node's (else blank), the score; then
+    the place of its predecessor a frame before, this frame's token, and the word that was
+    complete before this frame began another, or NO_WORD."""
 
     row: Ints
     node: Ints
@@ -48,6 +51,7 @@ class Paths:
     score: Scores
     parent: Ints
     token: Ints
+    word: Ints
 
     def __getitem__(self, chosen: Ints | NDArray[np.bool_]) -> Paths:
         return Paths(*(column[chosen] for column in vars(self).values()))
@@ -59,73 +63,96 @@ class Paths:
 
 
 @dataclass(frozen=True)
+class BestPaths:
+    """int64 [B, T] each: the token of every frame, blank past a row's length; and the word that
+    begins in a frame, or NO_WORD."""
+
+    tokens: Ints
+    words: Ints
+
+
+@dataclass(frozen=True)
 class BeamSearch:
     """Finds the path with the best sum of log posteriors, weighted log P(words) and word
-    scores. Every word of the lexicon can come out, and any other spelling as unknown word."""
+    scores. Only words of the lexicon come out."""
 
     model: NgramModel
     lexicon: Lexicon
     options: BeamOptions
 
-    def best_paths(self, log_probs: NDArray[np.float32], lengths: Ints) -> Ints:
-        """log_probs float32 [B, T, V], lengths [B] in frames, to the token of every frame
-        int64 [B, T], blank past a row's length."""
+    def best_paths(self, log_probs: NDArray[np.float32], lengths: Ints) -> BestPaths:
+        """log_probs float32 [B, T, V], lengths [B] in frames."""
         count, frames = log_probs.shape[:2]
-        likely = np.argsort(-log_probs, axis=-1, kind="stable")[..., : self.options.tokens]
+        kept = min(self.options.tokens, log_probs.shape[2])
+        likely = np.argpartition(-log_probs, kept - 1, axis=-1)[..., :kept]
+        likely.sort(axis=-1)
         paths = self._beginning(count)
         final = np.zeros(count, np.int64)
+        last = np.full(count, NO_WORD)
         beams: list[Paths] = []
         for frame in range(frames + 1):
             over = lengths[paths.row] == frame
             if over.any():
-                self._finish(paths, np.flatnonzero(over), final)
+                self._finish(paths, np.flatnonzero(over), final, last)
             alive = np.flatnonzero(~over)
             if len(alive) == 0:
                 break
             paths = self._step(paths[alive], alive, log_probs[:, frame], likely[:, frame])
             beams.append(paths)
-        tokens = np.full((count, frames), BLANK, np.int64)
-        for frame in reversed(range(len(beams))):
-            rows = np.flatnonzero(lengths > frame)
-            tokens[rows, frame] = beams[frame].token[final[rows]]
-            final[rows] = beams[frame].parent[final[rows]]
-        return tokens
+        return _traced(beams, final, last, lengths, (count, frames))
 
     def _beginning(self, count: int) -> Paths:
-        row = np.repeat(np.arange(count), 2)
-        node = np.tile([ROOT, self.lexicon.spelling], count)
-        nothing = np.zeros(2 * count, np.int64)
-        held = nothing.astype(bool)
-        return Paths(row, node, nothing + BEGIN, held, nothing.astype(float), nothing, nothing)
+        row = np.arange(count)
+        nothing = np.zeros(count, np.int64)
+        return Paths(
+            row,
+            nothing + ROOT,
+            nothing + BEGIN,
+            nothing > 0,
+            nothing.astype(float),
+            nothing,
+            nothing + BLANK,
+            nothing + NO_WORD,
+        )
 
-    def _finish(self, paths: Paths, over: Ints, final: Ints) -> None:
-        """Writes the place of each finished row's best path into `final`."""
-        row, node, score = paths.row[over], paths.node[over], paths.score[over].copy()
-        inside = np.flatnonzero(~self._at_root(node))
-        score[inside] += _UNFINISHED
-        ending = inside[self.lexicon.words[node[inside]] != NO_WORD]
-        gained, _ = self._close(node[ending], paths.history[over][ending])
-        score[ending] += gained - _UNFINISHED
-        order = np.lexsort((-score, row))
-        rows, firsts = np.unique(row[order], return_index=True)
-        final[rows] = over[order[firsts]]
+    def _finish(self, paths: Paths, over: Ints, final: Ints, last: Ints) -> None:
+        """Writes the place of each finished row's best path into `final`, and its last word
+        into `last`. A separator that the sound did not reach is no loss."""
+        within = replace(paths[over], parent=over, word=np.full(len(over), NO_WORD))
+        ended = self._ended(within, self._before_separator(within.node))
+        loose = np.where(within.node == ROOT, 0.0, _UNFINISHED)
+        every = Paths.joined([ended, replace(within, score=within.score + loose)])
+        order = np.lexsort((-every.score, every.row))
+        rows, firsts = np.unique(every.row[order], return_index=True)
+        final[rows] = every.parent[order[firsts]]
+        last[rows] = every.word[order[firsts]]
+
+    def _before_separator(self, node: Ints) -> Ints:
+        """Where a word lacks only its separator, the node that has it."""
+        if self.lexicon.separator == BLANK:
+            return node
+        after = self.lexicon.children[node, self.lexicon.separator]
+        return np.where(after == NO_NODE, node, after)
 
     def _step(
         self, paths: Paths, places: Ints, log_probs: NDArray[np.float32], likely: Ints
     ) -> Paths:
         """All paths one frame on, the best of each row; `places` are theirs in the beam that
         the parents are counted in. log_probs [B, V], likely [B, K] of this frame."""
+        paths = replace(paths, parent=places, word=np.full(len(places), NO_WORD))
+        ended = self._ended(paths, paths.node)
         candidates = Paths.joined(
             [
-                self._stay(paths, places, log_probs),
-                self._spell(paths, places, log_probs, likely),
-                self._end_word(paths, places, log_probs),
+                self._blank(paths, log_probs),
+                self._again(paths, log_probs),
+                self._onward(paths, paths.node, log_probs, likely),
+                self._onward(ended, np.full(len(ended.row), ROOT), log_probs, likely),
             ]
         )
         best = np.full(len(log_probs), -np.inf)
         np.maximum.at(best, candidates.row, candidates.score)
         candidates = candidates[candidates.score > best[candidates.row] - self.options.margin]
-        nodes, histories = len(self.lexicon.words), len(self.model.backoffs)
+        nodes, histories = len(self.lexicon.tokens), len(self.model.backoffs)
         state = (candidates.row * nodes + candidates.node) * histories + candidates.history
         state = state * 2 + candidates.held
         order = np.lexsort((-candidates.score, state))
@@ -136,58 +163,72 @@ class BeamSearch:
         rank = np.arange(len(row)) - np.searchsorted(row, row)
         return candidates[order[rank < self.options.size]]
 
-    def _stay(self, paths: Paths, places: Ints, log_probs: NDArray[np.float32]) -> Paths:
-        """Blank, or the last token once more; between words a space changes nothing."""
-        blank = paths.score + log_probs[paths.row, BLANK]
-        nothing = np.zeros(len(places), np.int64)
-        silent = Paths(
-            paths.row, paths.node, paths.history, nothing > 0, blank, places, nothing + BLANK
-        )
-        again = np.flatnonzero(paths.held | self._at_root(paths.node))
-        same = paths[again]
-        letter = self.lexicon.letters[same.node]
-        score = same.score + log_probs[same.row, letter]
-        held = np.ones(len(again), bool)
-        repeated = Paths(same.row, same.node, same.history, held, score, places[again], letter)
-        return Paths.joined([silent, repeated])
+    def _ended(self, paths: Paths, node: Ints) -> Paths:
+        """A path for each word that may be complete at `node`, [H] as the paths: where they
+        are, or one separator on. What look-ahead charged gives way to the word's own score."""
+        bounds = self.lexicon.bounds
+        count = bounds[node + 1] - bounds[node]
+        old = np.repeat(np.arange(len(node)), count)
+        nth = np.arange(len(old)) - np.repeat(np.cumsum(count) - count, count)
+        word = self.lexicon.words[bounds[node[old]] + nth].astype(np.int64)
+        source = paths[old]
+        score, after = self.model.score(source.history, word)
+        # At a finish, the path itself was charged for the node before the separator.
+        own = (score - self.lexicon.ahead[source.node]).astype(float)
+        gained = self.options.lm_weight * own + self.options.word_score
+        return replace(source, history=after, score=source.score + gained, word=word)
 
-    def _spell(
-        self, paths: Paths, places: Ints, log_probs: NDArray[np.float32], likely: Ints
+    def _blank(self, paths: Paths, log_probs: NDArray[np.float32]) -> Paths:
+        return replace(
+            paths,
+            held=np.zeros(len(paths.row), bool),
+            score=paths.score + log_probs[paths.row, BLANK],
+            token=np.full(len(paths.row), BLANK),
+        )
+
+    def _again(self, paths: Paths, log_probs: NDArray[np.float32]) -> Paths:
+        """The last token once more; between words, the separator after a blank too."""
+        separator = self.lexicon.separator
+        between = (self.lexicon.tokens[paths.node] == separator) & (separator != BLANK)
+        same = paths[paths.held | between]
+        token = self.lexicon.tokens[same.node].astype(np.int64)
+        return replace(
+            same,
+            held=np.ones(len(token), bool),
+            score=same.score + log_probs[same.row, token],
+            token=token,
+        )
+
+    def _onward(
+        self, paths: Paths, node: Ints, log_probs: NDArray[np.float32], likely: Ints
     ) -> Paths:
-        """The next letter; the same letter again needs a blank between."""
+        """The next token, from `node`; the token of the last frame needs a blank between."""
         token = likely[paths.row]
-        child = self.lexicon.children[paths.node[:, None], token]
-        repeats = paths.held[:, None] & (token == self.lexicon.letters[paths.node][:, None])
+        child = self.lexicon.children[node[:, None], token]
+        repeats = paths.held[:, None] & (token == self.lexicon.tokens[paths.node][:, None])
         which, at = np.nonzero((child != NO_NODE) & ~repeats)
-        old, token = paths[which], token[which, at]
-        arc = self.lexicon.arcs[old.node, token]
-        score = old.score + log_probs[old.row, token] + self.options.lm_weight * arc
-        held = np.ones(len(which), bool)
-        return Paths(old.row, child[which, at], old.history, held, score, places[which], token)
+        old, token, after = paths[which], token[which, at], child[which, at].astype(np.int64)
+        charged = self.lexicon.ahead[after].astype(float)
+        inside = node[which] != ROOT  # at the root nothing has been charged yet
+        charged[inside] -= self.lexicon.ahead[node[which[inside]]]
+        score = old.score + log_probs[old.row, token] + self.options.lm_weight * charged
+        return replace(old, node=after, held=np.ones(len(which), bool), score=score, token=token)
 
-    def _end_word(self, paths: Paths, places: Ints, log_probs: NDArray[np.float32]) -> Paths:
-        """A space after a word; the next may be known or not."""
-        ending = np.flatnonzero(self.lexicon.words[paths.node] != NO_WORD)
-        old = paths[ending]
-        gained, history = self._close(old.node, old.history)
-        score = old.score + log_probs[old.row, self.lexicon.space] + gained
-        token = np.full(len(ending), self.lexicon.space)
-        held = np.ones(len(ending), bool)
-        return Paths.joined(
-            [
-                Paths(
-                    old.row, np.full(len(ending), root), history, held, score, places[ending], token
-                )
-                for root in (ROOT, self.lexicon.spelling)
-            ]
-        )
 
-    def _close(self, node: Ints, history: Ints) -> tuple[Scores, Ints]:
-        """What the words that end in these nodes add to the score; the histories after them."""
-        score, after = self.model.score(history, self.lexicon.words[node])
-        gained = self.options.lm_weight * (score + self.lexicon.closing[node]).astype(float)
-        return gained + self.options.word_score, after
-
-    def _at_root(self, node: Ints) -> NDArray[np.bool_]:
-        at_root: NDArray[np.bool_] = (node == ROOT) | (node == self.lexicon.spelling)
-        return at_root
+def _traced(
+    beams: list[Paths], final: Ints, last: Ints, lengths: Ints, shape: tuple[int, int]
+) -> BestPaths:
+    """From the last frame back to the first; `final` and `last` are each row's end."""
+    tokens, words = np.full(shape, BLANK), np.full(shape, NO_WORD)
+    place, word = final.copy(), last.copy()
+    for frame in reversed(range(len(beams))):
+        rows = np.flatnonzero(lengths > frame)
+        path = beams[frame][place[rows]]
+        tokens[rows, frame] = path.token
+        begins = path.word != NO_WORD
+        words[rows[begins], frame] = word[rows[begins]]
+        word[rows[begins]] = path.word[begins]
+        place[rows] = path.parent
+    spoken = np.flatnonzero((tokens != BLANK).any(axis=1))
+    words[spoken, (tokens[spoken] != BLANK).argmax(axis=1)] = word[spoken]
+    return BestPaths(tokens, words)

@@ -1,5 +1,5 @@
 """CTC decoding: a path to text, tokens and frames together, and frames to words; and the greedy
-path. `beam.py` finds a better one.
+path. `prefix.py` and `beam.py` find better ones.
 
 Source: Graves et al., CTC (2006), section 3.2 (best path); the result's shape follows GigaAM's
 `decoding.py`: whoever has the text has its frames too, and no time is looked up again.
@@ -42,14 +42,12 @@ class FrameWord:
     confidence: float
 
 
-def greedy(
-    log_probs: NDArray[np.float32], lengths: NDArray[np.int64], vocabulary: Sequence[str]
-) -> list[Decoded]:
-    """The best token of every frame, repeats joined, blanks dropped. log_probs float32
-    [B, T, V], lengths [B] in frames; frames past a length are not looked at."""
-    best = log_probs.argmax(axis=-1)
+def greedy(log_probs: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The best token of every frame: int64 [B, T], of log_probs float32 [B, T, V], lengths [B]
+    in frames; blank past a length."""
+    best: NDArray[np.int64] = log_probs.argmax(axis=-1)
     best[np.arange(best.shape[1])[None, :] >= lengths[:, None]] = BLANK
-    return along(best, log_probs, vocabulary)
+    return best
 
 
 def along(
@@ -82,21 +80,41 @@ def along(
 
 
 def words(decoded: Decoded, vocabulary: Sequence[str], tail: int) -> list[FrameWord]:
-    """Splits at the space token. A word starts at its first token's first frame and ends with
-    its last token's run; of the blanks after that, at most `tail` frames are the last letter
-    ringing out, the rest is silence and nobody's. The next word is never reached into."""
-    found: list[FrameWord] = []
+    """Splits at the space token: for vocabularies of letters. `tail` as in `timed`."""
     letters = np.array([vocabulary[token] != SPACE for token in decoded.tokens], dtype=bool)
-    edges = np.flatnonzero(np.diff(letters, prepend=False, append=False))
-    for first, after in edges.reshape(-1, 2):
-        following = decoded.starts[edges[edges > after][0]] if (edges > after).any() else None
-        end = int(decoded.ends[after - 1]) + tail
-        found.append(
-            FrameWord(
-                text="".join(vocabulary[token] for token in decoded.tokens[first:after]),
-                start=int(decoded.starts[first]),
-                end=end if following is None else min(end, int(following)),
-                confidence=float(np.exp(np.log(decoded.posteriors[first:after]).mean())),
-            )
-        )
+    edges = np.flatnonzero(np.diff(letters, prepend=False, append=False)).reshape(-1, 2)
+    texts = ["".join(vocabulary[token] for token in decoded.tokens[a:b]) for a, b in edges]
+    return timed(decoded, texts, edges, tail)
+
+
+def found_words(
+    decoded: Decoded, begins: NDArray[np.int64], names: Sequence[str], separator: int, tail: int
+) -> list[FrameWord]:
+    """The words of a path through a lexicon. begins int64 [T]: the number, in `names`, of the
+    word that begins in a frame, or -1. `separator`: a token that is part of no word."""
+    frames = np.flatnonzero(begins >= 0)
+    if len(frames) == 0:
+        return []
+    sounds = np.flatnonzero(decoded.tokens != separator)
+    first = np.searchsorted(decoded.starts[sounds], frames)
+    last = np.append(first[1:], len(sounds)) - 1
+    texts = [names[number] for number in begins[frames]]
+    return timed(decoded, texts, np.stack([sounds[first], sounds[last] + 1], axis=1), tail)
+
+
+def timed(
+    decoded: Decoded, texts: Sequence[str], runs: NDArray[np.int64], tail: int
+) -> list[FrameWord]:
+    """Words from their tokens, runs [N, 2] (first, after the last). A word starts at its first
+    token's first frame and ends with its last token's run; of the blanks after that, at most
+    `tail` frames are the last sound ringing out, the rest is silence and nobody's. The next
+    word is never reached into."""
+    starts, ends = decoded.starts[runs[:, 0]].tolist(), decoded.ends[runs[:, 1] - 1].tolist()
+    limits = [*starts[1:], ends[-1] + tail] if ends else []
+    found: list[FrameWord] = []
+    for text, (first, after), start, end, limit in zip(
+        texts, runs.tolist(), starts, ends, limits, strict=True
+    ):
+        confidence = float(np.exp(np.log(decoded.posteriors[first:after]).mean()))
+        found.append(FrameWord(text, start, min(end + tail, limit), confidence))
     return found

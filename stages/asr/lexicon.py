@@ -1,5 +1,5 @@
-"""The words that a beam search may spell, as a tree of letters, and beside it a letter model
-that spells every other word (a name, say) at the price of its unlikely letters.
+"""The words that a beam search may find, as a tree of the acoustic model's tokens: phones, or
+letters with a space after the last one.
 
 Source: Ney and Ortmanns, Progress in dynamic programming search (2000), section IV: tree
 lexicon with language model look-ahead.
@@ -7,118 +7,119 @@ lexicon with language model look-ahead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ModelError
 from stages.asr.decoding import BLANK, SPACE
-from stages.asr.ngram import UNKNOWN, Floats, Ints, NgramModel
+from stages.asr.ngram import Floats, NgramModel
 
 ROOT = 0
-NO_NODE = NO_WORD = -1
-_SMOOTHING = 5.0  # occurrences that the letter model's shorter history counts for
+NO_NODE = -1
+
+Nodes = NDArray[np.int32]
+Pronunciations = Mapping[str, Sequence[Sequence[str]]]
 
 
 @dataclass(frozen=True)
 class Lexicon:
-    """N nodes over V tokens. Node ROOT begins known words, `spelling` unknown ones.
+    """N nodes over V tokens; node ROOT begins every word.
 
-    `children` int64 [N, V]: the node after a token, or NO_NODE. `arcs` float32 [N, V]: what
-    following it adds to log P: a share of the best word still ahead, or a letter's own.
-    `words` int64 [N]: the word that may end here, or NO_WORD; `closing` float32 [N]: what is
-    added then, besides log P(word), so that a known word has paid log P(word) in all.
-    `letters` int64 [N]: the token that led here; for the two roots the space.
+    `children` int32 [N, V]: the node after a token, or NO_NODE. `tokens` int32 [N]: the token
+    that led here (ROOT: the separator). `ahead` float32 [N]: the best unigram log P(word) at or
+    below a node, what a path has been charged so far. The words that may end at node n are
+    `words[bounds[n] : bounds[n + 1]]`, ids of the language model. `separator`: the token
+    after each word, or the blank where there is none.
     """
 
-    children: Ints
-    arcs: Floats
-    words: Ints
-    closing: Floats
-    letters: Ints
-    spelling: int
-    space: int
+    children: Nodes
+    tokens: Nodes
+    ahead: Floats
+    words: Nodes
+    bounds: Nodes
+    separator: int
 
     @classmethod
-    def build(cls, model: NgramModel, vocabulary: Sequence[str]) -> Lexicon:
-        """Of the model's words that can be written with the vocabulary's letters. ModelError
-        where the vocabulary has no space: it is not one of letters."""
-        ids = {token: index for index, token in enumerate(vocabulary) if len(token) == 1}
-        if SPACE not in ids:
-            raise ModelError("decoder beam needs an acoustic model of letters and a space token")
-        space = ids.pop(SPACE)
-        known = [n for n, word in enumerate(model.words) if all(c in ids for c in word)]
-        longest = max(len(model.words[n]) for n in known)
-        rows = [[ids[c] for c in model.words[n]] for n in known]
-        spelled = np.array([row + [BLANK] * (longest - len(row)) for row in rows])
-        tree = _tree(np.array(known), spelled, model.unigram_scores, len(vocabulary), space)
-        return _with_spelling(tree, spelled, float(model.unigram_scores[UNKNOWN]))
+    def build(
+        cls,
+        model: NgramModel,
+        vocabulary: Sequence[str],
+        pronunciations: Pronunciations | None = None,
+    ) -> Lexicon:
+        """Of the model's words: those pronounced, or without pronunciations those that the
+        vocabulary's letters can write. ModelError where that is none."""
+        ids = {token: index for index, token in enumerate(vocabulary) if index != BLANK}
+        if pronunciations is None:
+            if SPACE not in ids:
+                raise ModelError(
+                    "decoder beam needs a lexicon.txt with the acoustic model, "
+                    "or an acoustic model of letters and a space token"
+                )
+            pronunciations = {word: [[*word, SPACE]] for word in model.words if SPACE not in word}
+        spelled: list[tuple[int, ...]] = []
+        words: list[int] = []
+        for number, word in enumerate(model.words):
+            for tokens in pronunciations.get(word, ()):
+                if all(token in ids for token in tokens):
+                    spelled.append(tuple(ids[token] for token in tokens))
+                    words.append(number)
+        if not words:
+            raise ModelError("decoder beam: the lexicon holds no word of the language model")
+        separator = ids.get(SPACE, BLANK)
+        return _tree(spelled, np.array(words), model.unigram_scores, len(vocabulary), separator)
 
 
-def _tree(known: Ints, spelled: Ints, scores: Floats, size: int, space: int) -> Lexicon:
-    """The known words alone [W], spelled int64 [W, L] with BLANK after their ends. Look-ahead is
-    the best word score below a node."""
-    node = np.zeros(len(known), np.int64)
-    edges: list[Ints] = []  # level after level, each new node's parent * size + token
-    ahead = [np.zeros(1, np.float32)]
+def _tree(
+    spelled: Sequence[tuple[int, ...]],
+    words: NDArray[np.int64],
+    scores: Floats,
+    size: int,
+    separator: int,
+) -> Lexicon:
+    """Level after level: `spelled[i]` are the tokens of `words[i]`, `scores` those of all words."""
+    longest = max(map(len, spelled))
+    rows = np.full((len(spelled), longest), BLANK)
+    for row, sequence in zip(rows, spelled, strict=True):
+        row[: len(sequence)] = sequence
+    node = np.full(len(words), ROOT)
+    edges: list[NDArray[np.int64]] = []  # each new node's parent * size + token
+    ahead = [np.array([scores[words].max()], np.float32)]
     count = 1
-    for letter in spelled.T:
-        on = np.flatnonzero(letter != BLANK)
-        edge, child = np.unique(node[on] * size + letter[on], return_inverse=True)
+    for column in rows.T:
+        on = np.flatnonzero(column != BLANK)
+        edge, child = np.unique(node[on] * size + column[on], return_inverse=True)
         best = np.full(len(edge), -np.inf, np.float32)
-        np.maximum.at(best, child, scores[known[on]])
+        np.maximum.at(best, child, scores[words[on]])
         node[on] = count + child
         edges.append(edge)
         ahead.append(best)
         count += len(edge)
     parents, tokens = np.divmod(np.concatenate(edges), size)
-    children = np.full((count, size), NO_NODE)
+    children = np.full((count, size), NO_NODE, np.int32)
     children[parents, tokens] = np.arange(1, count)
-    likely = np.concatenate(ahead)
-    arcs = np.where(children >= 0, likely[children] - likely[:, None], np.float32(0))
-    words = np.full(count, NO_WORD)
-    words[node] = known
-    letters = np.concatenate([[space], tokens])
-    return Lexicon(children, arcs, words, -likely, letters, count, space)
-
-
-def _with_spelling(tree: Lexicon, spelled: Ints, unknown: float) -> Lexicon:
-    """Adds a node for every two last tokens (the space before a word's first). The letters'
-    probabilities are those of the known words, each counted once."""
-    size, space = tree.children.shape[1], tree.space
-    padded = np.pad(spelled, ((0, 0), (2, 1)), constant_values=((0, 0), (space, BLANK)))
-    padded[np.arange(len(padded)), (padded != BLANK).sum(1)] = space
-    places = (padded[:, :-2] * size + padded[:, 1:-1]) * size + padded[:, 2:]
-    places = places[(padded[:, 1:-1] != BLANK) & (padded[:, 2:] != BLANK)]
-    counts = np.bincount(places, minlength=size**3).reshape(size, size, size).astype(float)
-    single = (counts.sum((0, 1)) + 1) / (counts.sum() + size)
-    double = _smoothed(counts.sum(0), single)
-    scores = np.log(_smoothed(counts, double)).astype(np.float32).reshape(-1, size)
-
-    first = len(tree.children)
-    last = np.arange(size * size) % size
-    children = first + last[:, None] * size + np.arange(size)
-    children[:, [BLANK, space]] = NO_NODE
-    root = space * size + space
-    arcs = scores.copy()
-    arcs[root] += unknown
-    # Only a root has the space as its last letter, and no word ends at a root.
-    words = np.where(last == space, NO_WORD, UNKNOWN)
+    order = np.lexsort((words, node))
     return Lexicon(
-        np.concatenate([tree.children, children]),
-        np.concatenate([tree.arcs, arcs]),
-        np.concatenate([tree.words, words]),
-        np.concatenate([tree.closing, scores[:, space] - unknown]),
-        np.concatenate([tree.letters, last]),
-        first + root,
-        space,
+        children,
+        np.concatenate([[separator], tokens]).astype(np.int32),
+        np.concatenate(ahead),
+        words[order].astype(np.int32),
+        np.searchsorted(node[order], np.arange(count + 1)).astype(np.int32),
+        separator,
     )
 
 
-def _smoothed(counts: NDArray[np.float64], lower: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities over the last axis, leaning on those of the shorter history."""
-    total = counts.sum(-1, keepdims=True)
-    mixed: NDArray[np.float64] = (counts + _SMOOTHING * lower) / (total + _SMOOTHING)
-    return mixed
+def read_pronunciations(path: Path) -> Pronunciations:
+    """A lexicon.txt as Kaldi has it: a word and its tokens a line, between spaces; a word with
+    several pronunciations has several lines. ModelError for a line without tokens."""
+    found: defaultdict[str, list[list[str]]] = defaultdict(list)
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        word, *tokens = line.split()
+        if not tokens:
+            raise ModelError(f"{path}:{number}: no pronunciation after the word {word!r}")
+        found[word].append(tokens)
+    return found

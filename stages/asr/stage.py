@@ -1,12 +1,13 @@
 """CTC speech recognition: the voice segments of a recording to words with times and
-confidences. Network in `ctc_network.py`, decoding in `decoding.py` and `beam.py`."""
+confidences. Network in `ctc_network.py`, ways of decoding in `decoders.py`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -18,9 +19,11 @@ from pipeline.records import Span, Word
 from pipeline.stage import SAMPLE_RATE, BatchedStage, Inputs, Parameters
 from stages.asr.beam import BeamOptions, BeamSearch
 from stages.asr.ctc_network import FRAME_MS, CtcNetwork, NetworkOptions
-from stages.asr.decoding import FrameWord, along, greedy, words
-from stages.asr.lexicon import Lexicon
+from stages.asr.decoders import Decoder, LetterDecoder, LexiconDecoder
+from stages.asr.decoding import FrameWord, greedy
+from stages.asr.lexicon import Lexicon, read_pronunciations
 from stages.asr.ngram import NgramModel
+from stages.asr.prefix import prefix_paths
 from stages.audio.cutting import Cut, bucketed, cut, pad
 from stages.audio.features import Fbank, FbankOptions
 from stages.models import ModelFolder, locate
@@ -37,8 +40,10 @@ class CtcParameters(Parameters):
     speed_only: ClassVar[frozenset[str]] = frozenset({"batch_seconds"})
 
     model: str = Field("bundled/en-ctc", description="bundled/NAME, or a model folder")
-    decoder: Literal["greedy", "beam"] = Field(
-        "beam", description="the best token of each frame, or the best words by language model"
+    decoder: Literal["greedy", "prefix", "beam"] = Field(
+        "beam",
+        description="the best token of each frame, the likeliest letters, or the best words by "
+        "lexicon and language model",
     )
     language_model: str = Field(
         "bundled/en-lm", description="of decoder beam: bundled/NAME, or a model folder"
@@ -50,7 +55,9 @@ class CtcParameters(Parameters):
         0.5, description="of decoder beam: added for each word; higher gives more, shorter words"
     )
     beam_size: int = Field(
-        64, ge=1, description="of decoder beam: readings of a segment kept from frame to frame"
+        64,
+        ge=1,
+        description="of decoders prefix and beam: readings of a segment kept from frame to frame",
     )
     batch_seconds: int = Field(
         120, ge=1, description="audio recognised at once, padding included, in s"
@@ -59,19 +66,17 @@ class CtcParameters(Parameters):
 
 @dataclass(frozen=True)
 class Recogniser:
-    """A loaded model folder. `onset_ms` is added to every word's start; `tail` are the frames
-    that a last letter may ring out. Without `search`, decoding is greedy."""
+    """A loaded model folder and a way of decoding. `onset_ms` is added to every word's start."""
 
     network: CtcNetwork
     fbank: Fbank
-    vocabulary: tuple[str, ...]
+    decoder: Decoder
     onset_ms: int
-    tail: int
-    search: BeamSearch | None = None
 
     @classmethod
-    def read(cls, folder: ModelFolder) -> Recogniser:
-        """ModelError where the folder holds another kind of model."""
+    def read(cls, folder: ModelFolder, parameters: CtcParameters) -> Recogniser:
+        """ModelError where the folder holds another kind of model, or one that the chosen
+        decoder cannot serve."""
         config = folder.config()
         try:
             network = CtcNetwork(NetworkOptions(**config["network"])).eval()
@@ -80,8 +85,7 @@ class Recogniser:
             onset_ms, tail = int(config["onset_ms"]), int(config["tail"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise ModelError(f"{folder.path}: not a CtcNetwork model ({error})") from None
-        vocabulary = tuple(json.loads(folder.file("tokens.json").read_text()))
-        return cls(network, fbank, vocabulary, onset_ms, tail)
+        return cls(network, fbank, read_decoder(folder, parameters, tail), onset_ms)
 
     @torch.inference_mode()
     def recognise(self, waveforms: Tensor, lengths: Tensor) -> list[list[Word]]:
@@ -91,21 +95,32 @@ class Recogniser:
         waveforms = torch.nn.functional.pad(waveforms, (0, max(0, least - waveforms.shape[1])))
         features, frames = self.fbank(waveforms, lengths.clamp(min=least))
         log_probs, frames = self.network(features, frames)
-        if self.search is None:
-            decoded = greedy(log_probs.numpy(), frames.numpy(), self.vocabulary)
-        else:
-            paths = self.search.best_paths(log_probs.numpy(), frames.numpy())
-            decoded = along(paths, log_probs.numpy(), self.vocabulary)
-        return [
-            [self._timed(word) for word in words(row, self.vocabulary, self.tail)]
-            for row in decoded
-        ]
+        found = self.decoder(log_probs.numpy(), frames.numpy())
+        return [[self._timed(word) for word in row] for row in found]
 
     def _timed(self, word: FrameWord) -> Word:
         start, end = (
             at * FRAME_MS + _FRAME_START_MS + self.onset_ms for at in (word.start, word.end)
         )
         return Word(word.text, start, end, max(_LEAST_CONFIDENCE, round(word.confidence, 4)))
+
+
+def read_decoder(folder: ModelFolder, parameters: CtcParameters, tail: int) -> Decoder:
+    """The decoder for an acoustic model. One of phones has a lexicon.txt beside its weights."""
+    vocabulary = tuple(json.loads(folder.file("tokens.json").read_text()))
+    pronounced = folder.path / "lexicon.txt"
+    if parameters.decoder == "beam":
+        model = NgramModel.read(locate(parameters.language_model, "stages.asr"))
+        known = read_pronunciations(pronounced) if pronounced.exists() else None
+        options = BeamOptions(parameters.lm_weight, parameters.word_score, parameters.beam_size)
+        search = BeamSearch(model, Lexicon.build(model, vocabulary, known), options)
+        return LexiconDecoder(search, vocabulary, tail)
+    if pronounced.exists():
+        raise ModelError(
+            f"{folder.path}: this acoustic model hears phones, not letters: set asr.decoder=beam"
+        )
+    prefix = partial(prefix_paths, size=parameters.beam_size)
+    return LetterDecoder(greedy if parameters.decoder == "greedy" else prefix, vocabulary, tail)
 
 
 @dataclass(frozen=True)
@@ -132,23 +147,15 @@ class CtcAsr(BatchedStage[CtcParameters, tuple[Word, ...], list[Cut], list[Heard
 
     def weights_digest(self) -> str:
         acoustic = locate(self.parameters.model, "stages.asr").digest()
-        if self.parameters.decoder == "greedy":
+        if self.parameters.decoder != "beam":
             return acoustic
         both = acoustic + locate(self.parameters.language_model, "stages.asr").digest()
         return f"sha256:{hashlib.sha256(both.encode()).hexdigest()}"
 
     def load(self) -> None:
-        recogniser = Recogniser.read(locate(self.parameters.model, "stages.asr"))
-        if self.parameters.decoder == "beam":
-            model = NgramModel.read(locate(self.parameters.language_model, "stages.asr"))
-            lexicon = Lexicon.build(model, recogniser.vocabulary)
-            options = BeamOptions(
-                lm_weight=self.parameters.lm_weight,
-                word_score=self.parameters.word_score,
-                size=self.parameters.beam_size,
-            )
-            recogniser = replace(recogniser, search=BeamSearch(model, lexicon, options))
-        self._recogniser = recogniser
+        self._recogniser = Recogniser.read(
+            locate(self.parameters.model, "stages.asr"), self.parameters
+        )
 
     def batches(self, inputs: Inputs) -> Iterator[list[Cut]]:
         segments: tuple[Span, ...] = inputs.artifacts["vad"]
