@@ -12,10 +12,13 @@ from pipeline.artifacts import ArtifactStore, Made
 from pipeline.errors import HansardError, printable
 from pipeline.graph import AUDIO, Graph, Node
 from pipeline.job import Job
+from pipeline.memory import release
 from pipeline.records import AudioFacts, Failure, Provenance, Recording, StageRun, Transcript
 from pipeline.stage import SAMPLE_RATE, AudioInfo, Block, Hook, Inputs, Source
 from pipeline.storage import Folder
 from pipeline.transcript import assemble, hansard_version
+
+_RELEASE_MS = 10 * 60_000  # of audio, between two calls of `release`
 
 
 class LocalExecutor:
@@ -130,10 +133,13 @@ class MeteredAudio:
         self.source.notes = notes
 
     def blocks(self) -> Iterator[Block]:
-        end_ms = 0
+        end_ms = released_ms = 0
         for block in self.source.blocks():
             yield block
             end_ms = (block.start + len(block.samples)) * 1000 // SAMPLE_RATE
+            if end_ms - released_ms >= _RELEASE_MS:
+                released_ms = end_ms
+                release()
             self.report(end_ms, max(self.duration_ms, end_ms + 1))
         if not self.heard:
             self.heard = True
