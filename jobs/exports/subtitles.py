@@ -1,90 +1,103 @@
-"""SRT subtitles: two lines of 42 characters at most, broken at sentence and clause ends,
-speaker in each cue, never overlapping."""
+"""SRT, WebVTT and ASS: the same cues in each format's own writing."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from html import escape
+from itertools import groupby
 
-from pipeline.records import Transcript, Turn, Word
-from pipeline.transcript import SENTENCE_ENDS, join_words
+from jobs.exports.cues import Cue, Line, cues
+from jobs.exports.text import stamp
+from jobs.exports.wording import one_line
+from pipeline.records import Transcript
 
-LINE = 42
-LINES = 2
-SHORTEST_MS = 1000
-LONGEST_MS = 7000
-CLAUSE_ENDS = SENTENCE_ENDS | frozenset(",;:，；：、")
+_INERT = str.maketrans({"<": "‹", ">": "›", "{": "(", "}": ")", "\\": "＼"})
+"""Neither SRT nor ASS has a way to write what players take for markup."""
 
+_COLOURS = ("FFFFFF", "7FD7FF", "A8F0A0", "FFC98A", "D0B8FF", "8AF0E4", "FFA8C0", "E6E68A")
+"""RRGGBB, all light, for text with a dark outline."""
 
-@dataclass(frozen=True)
-class Cue:
-    """What stands on the screen at once; ms."""
+_ASS_HEADER = """\
+[Script Info]
+ScriptType: v4.00+
+PlayResX: 1920
+PlayResY: 1080
+WrapStyle: 0
+ScaledBorderAndShadow: yes
 
-    start: int
-    end: int
-    speaker: str
-    text: str
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, \
+Bold, Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, \
+Alignment, MarginL, MarginR, MarginV, Encoding
+"""
+
+_ASS_EVENTS = """
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
 
 
 def to_srt(transcript: Transcript) -> str:
-    """SubRip text; times as 00:00:01,240."""
+    """SubRip; times as 00:00:01,240."""
     return "\n".join(
-        f"{number}\n{_stamp(cue.start)} --> {_stamp(cue.end)}\n{_wrapped(cue)}\n"
+        f"{number}\n{_time(cue.start, ',')} --> {_time(cue.end, ',')}\n"
+        + "".join(f"{line.shown.translate(_INERT)}\n" for line in cue.lines)
         for number, cue in enumerate(cues(transcript), start=1)
     )
 
 
-def cues(transcript: Transcript) -> list[Cue]:
-    """All cues in order. A cue lasts a second where the next one leaves room for it."""
-    raw = [cue for turn in transcript.turns for cue in _turn_cues(turn)]
-    raw.sort(key=lambda cue: (cue.start, cue.end))
-    timed: list[Cue] = []
-    for i, cue in enumerate(raw):
-        start = max(cue.start, timed[-1].end if timed else 0)
-        latest = raw[i + 1].start if i + 1 < len(raw) else start + SHORTEST_MS
-        wanted = max(cue.end, start + SHORTEST_MS)
-        # Where two people speak at once, the earlier cue gives way, but is never lost.
-        end = max(min(wanted, max(latest, start)), start + 1)
-        timed.append(Cue(start, end, cue.speaker, cue.text))
-    return timed
+def to_vtt(transcript: Transcript) -> str:
+    """WebVTT (W3C); the speaker is the voice of the text: `<v Ann>Good morning.</v>`."""
+    blocks = ["WEBVTT\n"]
+    for cue in cues(transcript):
+        times = f"{_time(cue.start, '.')} --> {_time(cue.end, '.')}"
+        blocks.append("\n".join([times, *_voices(cue)]) + "\n")
+    return "\n".join(blocks)
 
 
-def _turn_cues(turn: Turn) -> Iterator[Cue]:
-    for sentence in turn.sentences:
-        for words in _pieces(sentence.words, len(turn.speaker) + 2):
-            yield Cue(words[0].start, words[-1].end, turn.speaker, join_words(words))
+def _voices(cue: Cue) -> Iterator[str]:
+    for speaker, lines in groupby(cue.lines, key=lambda line: line.speaker):
+        text = "\n".join(escape(line.text, quote=False) for line in lines if line.words)
+        yield f"<v {escape(one_line(speaker), quote=False)}>{text}</v>"
 
 
-def _pieces(words: Sequence[Word], label: int) -> Iterator[Sequence[Word]]:
-    """Splits a sentence where it is too long to stand on the screen at once: at the last
-    clause end of what fits, else where it no longer fits."""
-    while words:
-        fitting = _fitting(words, label)
-        cut = fitting
-        if fitting < len(words):
-            clauses = [i for i in range(1, fitting + 1) if words[i - 1].text[-1:] in CLAUSE_ENDS]
-            if clauses and clauses[-1] * 3 >= fitting:
-                cut = clauses[-1]
-        yield words[:cut]
-        words = words[cut:]
+def to_ass(transcript: Transcript) -> str:
+    """Advanced SubStation Alpha: a style, and so a colour, for each speaker."""
+    shown = cues(transcript)
+    speakers = dict.fromkeys(line.speaker for cue in shown for line in cue.lines)
+    styles = {speaker: f"speaker-{number}" for number, speaker in enumerate(speakers, start=1)}
+    return (
+        _ASS_HEADER
+        + "".join(_ass_style(number, name) for number, name in enumerate(styles.values()))
+        + _ASS_EVENTS
+        + "".join(_ass_event(cue, styles) for cue in shown)
+    )
 
 
-def _fitting(words: Sequence[Word], label: int) -> int:
-    for count in range(2, len(words) + 1):
-        too_long = words[count - 1].end - words[0].start > LONGEST_MS
-        text = "x" * label + join_words(words[:count])
-        if too_long or len(textwrap.wrap(text, LINE, break_long_words=False)) > LINES:
-            return count - 1
-    return len(words)
+def _ass_style(number: int, name: str) -> str:
+    rgb = _COLOURS[number % len(_COLOURS)]
+    colour = f"&H00{rgb[4:]}{rgb[2:4]}{rgb[:2]}"
+    return (
+        f"Style: {name},Arial,54,{colour},{colour},&H00000000,&H80000000,"
+        "0,0,0,0,100,100,0,0,1,3,1,2,80,80,60,1\n"
+    )
 
 
-def _wrapped(cue: Cue) -> str:
-    return "\n".join(textwrap.wrap(f"{cue.speaker}: {cue.text}", LINE, break_long_words=False))
+def _ass_event(cue: Cue, styles: dict[str, str]) -> str:
+    def written(line: Line) -> str:
+        style = f"{{\\r{styles[line.speaker]}}}" if line.named and line is not cue.lines[0] else ""
+        return style + line.shown.translate(_INERT)
+
+    speaker = cue.lines[0].speaker
+    name = one_line(speaker).translate(_INERT).replace(",", ";")
+    text = "\\N".join(written(line) for line in cue.lines)
+    times = f"{_hundredths(cue.start)},{_hundredths(cue.end)}"
+    return f"Dialogue: 0,{times},{styles[speaker]},{name},0,0,0,,{text}\n"
 
 
-def _stamp(milliseconds: int) -> str:
-    seconds, rest = divmod(milliseconds, 1000)
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02}:{minutes:02}:{seconds:02},{rest:03}"
+def _time(milliseconds: int, mark: str) -> str:
+    return f"{stamp(milliseconds)}{mark}{milliseconds % 1000:03}"
+
+
+def _hundredths(milliseconds: int) -> str:
+    return f"{stamp(milliseconds)}.{milliseconds % 1000 // 10:02}"
