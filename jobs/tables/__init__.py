@@ -1,0 +1,1 @@
+"""Results as tables: Parquet under OUT/tables, DataFrames in pandas."""
