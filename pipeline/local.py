@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from pipeline.artifacts import ArtifactStore, Made
-from pipeline.errors import HansardError, printable
+from pipeline.errors import HansardError, printable, without_secrets
 from pipeline.graph import AUDIO, Graph, Node
 from pipeline.job import Job
 from pipeline.memory import release
+from pipeline.profile import graph_for
 from pipeline.records import AudioFacts, Failure, Provenance, Recording, StageRun, Transcript
-from pipeline.stage import SAMPLE_RATE, AudioInfo, Block, Hook, Inputs, Source
+from pipeline.stage import SAMPLE_RATE, AudioInfo, Block, Hook, Inputs, Source, Stage
 from pipeline.storage import Folder
+from pipeline.time_limit import OutOfTimeError, time_limit
 from pipeline.transcript import assemble, hansard_version
 
 _RELEASE_MS = 10 * 60_000  # of audio, between two calls of `release`
 
 
 class LocalExecutor:
-    """Runs recordings through a graph, one at a time, artifacts kept in `folder`."""
+    """Runs recordings through a graph, one at a time, artifacts kept in `folder`, each for
+    `seconds` at most (see `time_limit` for what that takes)."""
 
-    def __init__(self, graph: Graph, folder: Folder, hook: Hook) -> None:
+    def __init__(
+        self, graph: Graph, folder: Folder, hook: Hook, seconds: float | None = None
+    ) -> None:
         self._graph = graph
         self._folder = folder
         self._hook = hook
-        self._loaded: set[str] = set()
+        self._seconds = seconds
+        self._loaded: set[Stage[Any, Any]] = set()
 
     def run(
         self, job: Job, *, done: Transcript | None = None, attempt: int = 1
@@ -38,12 +48,19 @@ class LocalExecutor:
         that the next attempt goes on from them."""
         at = Place()
         try:
-            return self._run(job, at, done)
+            with time_limit(self._seconds):
+                return self._run(job, at, done)
+        except OutOfTimeError:
+            error = HansardError(
+                f"{printable(job.uri)}: stopped in stage {at.stage}: it took longer than the "
+                f"time limit of {self._seconds:g} s"
+            )
+            return failure(job, at.stage, error, attempt)
         except Exception as error:  # one bad recording never stops a batch
             return failure(job, at.stage, error, attempt)
 
     def _run(self, job: Job, at: Place, done: Transcript | None) -> Transcript:
-        graph = self._graph
+        graph = graph_for(self._graph, job)
         source = graph.source(job.location, graph.source_parameters)
         info = source.probe()
         fingerprint = source.fingerprint()
@@ -87,9 +104,9 @@ class LocalExecutor:
             audio.report(1, 1)
             return found
         audio.report(0, 1)
-        if node.name not in self._loaded:
+        if stage not in self._loaded:
             stage.load()
-            self._loaded.add(node.name)
+            self._loaded.add(stage)
         inputs = Inputs(audio, {need: made[need].artifact for need in node.needs if need != AUDIO})
         began = time.perf_counter()
         artifact = stage.run(inputs)
@@ -159,11 +176,18 @@ def _recording(job: Job, fingerprint: str, info: AudioInfo, facts: Made | None) 
 def failure(job: Job, stage: str, error: Exception, attempt: int) -> Failure:
     """What is kept of a recording that could not be finished. A reason of the user's making
     is told in its own words; anything else keeps its traceback for a report."""
+    trace = without_secrets("".join(traceback.format_exception(error)))
     if isinstance(error, HansardError):
-        return Failure(job.id, job.uri, stage, str(error), attempt)
-    if isinstance(error, MemoryError):
-        reason = f"{printable(job.location)}: out of memory in stage {stage}"
+        reason, trace = str(error), ""
+    elif isinstance(error, MemoryError):
+        reason = f"{printable(job.uri)}: out of memory in stage {stage}"
     else:
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        reason = f"{printable(job.location)}: stage {stage} failed: {cause}"
-    return Failure(job.id, job.uri, stage, reason, attempt, traceback.format_exc())
+        cause = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+        reason = f"{printable(job.uri)}: stage {stage} failed: {cause}"
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Failure(job.id, job.uri, stage, reason, attempt, trace, worker(), now)
+
+
+def worker() -> str:
+    """This process, as records name it: host:pid."""
+    return f"{socket.gethostname()}:{os.getpid()}"

@@ -6,9 +6,9 @@ says which class, as `module:Class`, and every other key is one of its parameter
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from pipeline.errors import ProfileError, printable
-from pipeline.graph import AUDIO, Graph, last_giving, order
+from pipeline.errors import InputError, ProfileError, closest, printable
+from pipeline.graph import AUDIO, Graph, Node, last_giving, order
+from pipeline.job import Job
 from pipeline.records import SpeakerSegment, Turn
 from pipeline.stage import Parameters, Source, Stage
 
@@ -52,6 +53,38 @@ def load_profile(profile: str, overrides: Iterable[str] = ()) -> Graph:
     )
 
 
+def graph_for(graph: Graph, job: Job) -> Graph:
+    """The graph with the recording's own settings. Stages whose parameters stay as they are
+    stay the same objects, models and all. ProfileError for a setting that does not fit,
+    InputError where the recording is in another language."""
+    if job.language not in ("", graph.language):
+        raise InputError(
+            f"{printable(job.uri)}: its language is {job.language!r}, and the profile "
+            f"{graph.profile} is for {graph.language!r}: transcribe it with another --profile"
+        )
+    if not job.settings:
+        return graph
+    before: Settings = {AUDIO: graph.source_parameters.model_dump(exclude_unset=True)}
+    before |= {
+        node.name: node.stage.parameters.model_dump(exclude_unset=True) for node in graph.nodes
+    }
+    after = dict(before)
+    for setting in job.settings:
+        _override(after, setting)
+    where = printable(job.uri)
+    audio = _parameters(graph.source.parameters_type, after[AUDIO], AUDIO, where)
+    nodes = tuple(
+        node if after[node.name] == before[node.name] else _changed(node, after[node.name], where)
+        for node in graph.nodes
+    )
+    return replace(graph, source_parameters=audio, nodes=nodes)
+
+
+def _changed(node: Node, values: Settings, where: str) -> Node:
+    kind = type(node.stage)
+    return Node(node.name, kind(_parameters(kind.parameters_type, values, node.name, where)))
+
+
 def profile_names() -> list[str]:
     """The profiles that come with Hansard."""
     return sorted(
@@ -68,7 +101,7 @@ def _read(profile: str) -> tuple[str, Settings]:
         path = Path(str(files("configs"))) / f"{profile}.yaml"
         if not path.is_file():
             raise ProfileError(
-                f"no profile {profile!r}{_closest(profile, profile_names())}; known: "
+                f"no profile {profile!r}{closest(profile, profile_names())}; known: "
                 f"{', '.join(profile_names())}, or a path to a .yaml file"
             )
     where = printable(str(path))
@@ -90,7 +123,7 @@ def _override(settings: Settings, override: str) -> None:
         raise ProfileError(f"--set {override}: write stage.key=value")
     if section not in settings:
         raise ProfileError(
-            f"--set {override}: no stage {section!r}{_closest(section, settings)}; "
+            f"--set {override}: no stage {section!r}{closest(section, settings)}; "
             f"known: {', '.join(settings)}"
         )
     try:
@@ -139,7 +172,7 @@ def _parameters(
     for key in values:
         if key not in kind.model_fields:
             raise ProfileError(
-                f"{where}: {name}.{key}: unknown parameter{_closest(str(key), kind.model_fields)}; "
+                f"{where}: {name}.{key}: unknown parameter{closest(str(key), kind.model_fields)}; "
                 f"known: {', '.join(kind.model_fields)}"
             )
     try:
@@ -151,8 +184,3 @@ def _parameters(
         reasons = [first["msg"], *(e["msg"] for e in more if e["loc"][:1] == first["loc"][:1])]
         value = f" {first['input']!r}:" if first["loc"] and first["type"] != "missing" else ""
         raise ProfileError(f"{where}: {key}:{value} {', or: '.join(reasons)}") from None
-
-
-def _closest(key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -165,7 +165,8 @@ class Transcript:
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A recording that could not be finished: the stage, the reason in one line, which attempt.
-    `traceback` is empty for a reason of the user's making."""
+    `traceback` is empty for a reason of the user's making; `worker` is host:process, `time`
+    when it failed (ISO 8601, UTC)."""
 
     id: str
     uri: str
@@ -173,3 +174,5 @@ class Failure:
     error: str
     attempt: int
     traceback: str = ""
+    worker: str = ""
+    time: str = ""

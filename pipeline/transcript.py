@@ -50,7 +50,7 @@ def assemble(
         fingerprint=recording.fingerprint,
         duration=recording.duration,
         language=language,
-        speakers=_speakers(renamed),
+        speakers=speakers_of(renamed),
         turns=renamed,
         timeline=tuple(segment._replace(label=names[segment.label]) for segment in timeline),
         provenance=provenance,
@@ -64,7 +64,8 @@ def _names(turns: Sequence[Turn], timeline: Sequence[SpeakerSegment]) -> dict[st
     return {label: f"S{i}" for i, label in enumerate(dict.fromkeys(labels), start=1)}
 
 
-def _speakers(turns: Sequence[Turn]) -> tuple[Speaker, ...]:
+def speakers_of(turns: Sequence[Turn]) -> tuple[Speaker, ...]:
+    """Who says these turns, for how long and how often, in the order of their first turn."""
     labels = dict.fromkeys(turn.speaker for turn in turns)
     return tuple(
         Speaker(
@@ -89,12 +90,12 @@ def join_words(words: Iterable[Word]) -> str:
     """
     text = ""
     for word in words:
-        glue = "" if not text or (_is_wide(text[-1]) and _is_wide(word.text[:1])) else " "
+        glue = "" if not text or (is_wide(text[-1]) and is_wide(word.text[:1])) else " "
         text += glue + word.text
     return text
 
 
-def _is_wide(character: str) -> bool:
+def is_wide(character: str) -> bool:
     return "\u3000" <= character <= "\u9fff" or "\uff00" <= character <= "\uffef"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def test_srt_cues_are_short_ordered_and_hold_every_word(
         assert int(number) == i
         assert end_before <= start < end
         assert len(lines) <= 2 and all(len(line) <= 42 for line in lines)
-        spoken += " ".join(lines).split(": ", 1)[1].split()
+        spoken += re.sub(r"^S\d: ", "", "\n".join(lines), flags=re.MULTILINE).split()
         end_before = end
     assert sorted(spoken) == sorted(w["text"] for t in transcript["turns"] for w in t["words"])
 

@@ -1,0 +1,111 @@
+"""`hansard sync`: what is new or changed since the last run. Made for cron: it reads listings,
+and no file of a recording that is as it was."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import typer
+
+from jobs.batch import End, run_batch
+from jobs.ledger import Failed, Ledger, state_of
+from jobs.sources import find_jobs, look_up
+from jobs.transcribe import (
+    ALL_DONE,
+    SOME_FAILED,
+    Request,
+    checked_graph,
+    open_ledger,
+    tell_unlisted,
+)
+from pipeline.job import Job
+
+
+@dataclass
+class Plan:
+    """What is to be done; the ids of what is new and what has changed; how many are left."""
+
+    todo: list[Job] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+    unchanged: int = 0
+    uploading: int = 0
+    given_up: int = 0
+
+
+def sync(request: Request, settle: float) -> int:
+    """The exit code. UsageError or OutputError before anything runs where the call is wrong.
+    Inputs that changed in the last `settle` seconds are left for the next run."""
+    graph = checked_graph(request.options)
+    found = find_jobs(request.sources)
+    ledger = open_ledger(request.out)
+    ledger.folder.check_writable()
+    tell_unlisted(found.unlisted)
+    states = ledger.states()
+    settled = _settled(time.time(), settle)
+    plan = _plan(look_up(found.jobs), ledger, states, settled, request.conduct.attempts)
+    ends = run_batch(plan.todo, ledger, graph, request.options, request.conduct)
+    for job in plan.todo:
+        if ends[job.id] in (End.DONE, End.SAME):
+            ledger.forget(job, states.get(job.id, ()))
+    typer.echo(_summary(plan, ends), err=True)
+    return SOME_FAILED if found.unlisted or End.FAILED in ends.values() else ALL_DONE
+
+
+def _settled(now: float, settle: float) -> Callable[[Job], bool]:
+    """Whether an input is not being written any more, as far as its time of change tells. A
+    time in the future is a clock that goes wrong, and no reason to wait for long."""
+    return lambda job: abs(now - job.modified) >= settle
+
+
+def _plan(
+    jobs: Iterable[Job],
+    ledger: Ledger,
+    states: dict[str, set[str]],
+    settled: Callable[[Job], bool],
+    attempts: int | None,
+) -> Plan:
+    done = ledger.ids("transcripts")
+    failures = dict(ledger.failures())
+    plan = Plan()
+    for job in jobs:
+        now, finished = state_of(job), job.id in done
+        if now and finished and job.id not in failures and states.get(job.id) == {now}:
+            plan.unchanged += 1
+        elif not settled(job):
+            plan.uploading += 1
+        elif not finished and _spent(failures.get(job.id), now, attempts):
+            plan.given_up += 1
+        else:
+            plan.todo.append(job)
+            if finished or job.id in states:
+                plan.changed.add(job.id)
+    return plan
+
+
+def _spent(failed: Failed | None, now: str, attempts: int | None) -> bool:
+    """Whether this state of the input has failed as often as it may."""
+    if failed is None or attempts is None or state_of(failed.job) != now:
+        return False
+    return failed.failure.attempt >= attempts
+
+
+def _summary(plan: Plan, ends: dict[str, End]) -> str:
+    """sync: 3 new, 1 changed, 0 failed, 1,240 unchanged, 1 still uploading"""
+    counts = Counter(ends.values())
+    changed = sum(ends[recording] is End.DONE for recording in plan.changed)
+    parts = {
+        "new": counts[End.DONE] - changed,
+        "changed": changed,
+        "failed": counts[End.FAILED],
+        "unchanged": plan.unchanged + counts[End.SAME],
+    }
+    rare = {
+        "still uploading": plan.uploading,
+        "in another run": counts[End.HELD],
+        "failed too often before": plan.given_up + counts[End.GIVEN_UP],
+    }
+    parts |= {what: count for what, count in rare.items() if count}
+    return "sync: " + ", ".join(f"{count:,} {what}" for what, count in parts.items())
