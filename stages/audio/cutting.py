@@ -94,10 +94,13 @@ class _Held:
         del self._blocks[:gone], self._starts[:gone]
 
 
-def bucketed(cuts: Iterable[Cut], budget_samples: int) -> Iterator[list[Cut]]:
+def bucketed(
+    cuts: Iterable[Cut], budget_samples: int, alone_samples: float = math.inf
+) -> Iterator[list[Cut]]:
     """Groups cuts of similar length: longest x count of a batch stays within the budget, and the
     cuts of a batch differ in length by at most 15 % (those under 0.1 s aside); the padding is
-    some 5 %. A cut longer than the budget goes alone. The same cuts give the same batches.
+    some 5 %. A cut longer than the budget, or of `alone_samples` and more, goes alone. The same
+    cuts give the same batches.
 
     Holds at most 16 budgets of samples (then the fullest bucket goes early) plus one cut.
     """
@@ -105,6 +108,9 @@ def bucketed(cuts: Iterable[Cut], budget_samples: int) -> Iterator[list[Cut]]:
     held = 0
     for item in cuts:
         length = len(item[1])
+        if length >= alone_samples:
+            yield [item]
+            continue
         key = int(math.log(max(length, _SHORTEST_BUCKET), _GROWTH))
         if not buckets[key].fits(length, budget_samples):
             held -= buckets[key].samples

@@ -1,7 +1,8 @@
 """Punctuation and case of recognised words by a CT-Transformer, and their sentences.
 
-A recording is read in overlapping windows of the length that the network was trained on; each
-word's scores come from the window in which it lies deepest.
+A recording is read in overlapping windows of the length that the network was trained on, and each
+word's scores come from the window in which it lies deepest; or on from each full stop, as FunASR
+reads (`sentence_cache.py`).
 """
 
 from __future__ import annotations
@@ -9,19 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pipeline.errors import ModelError, printable
 from pipeline.records import Sentence, Word
 from pipeline.stage import Inputs, Parameters, Stage
 from stages.models import ModelFolder, locate
 from stages.punctuation.casing import capitalised, read_lexicon, written
 from stages.punctuation.ct_transformer import CtTransformer, CtTransformerConfig
 from stages.punctuation.marks import MarkSet, decide
+from stages.punctuation.segmenting import Segment, check_segmenter, read_segmenter, tokenise
+from stages.punctuation.sentence_cache import read_on
 from stages.punctuation.vocabulary import Vocabulary
 
 DEFAULT_WINDOW = 128  # words; a model says otherwise under model_conf.window
@@ -32,6 +36,16 @@ class PunctuationParameters(Parameters):
     model: str = Field(
         "bundled/ct-transformer-en",
         description="bundled/NAME, or a folder in FunASR's CT-Transformer layout",
+    )
+    reading: Literal["windows", "sentences"] = Field(
+        "windows",
+        description="in overlapping windows; or on from each full stop, as FunASR reads, with "
+        "nothing but the model's marks (pauses and lengths then do not count)",
+    )
+    chinese_words: bool = Field(
+        True,
+        description="find the words of Chinese text for a model that reads words (it comes with a "
+        "jieba_usr_dict; needs hansard[zh])",
     )
     sentence_pause: int = Field(
         1500, ge=0, description="a pause of at least this many ms always ends a sentence"
@@ -46,30 +60,63 @@ class PunctuationParameters(Parameters):
 
 @dataclass(frozen=True)
 class Punctuator:
-    """A loaded model folder."""
+    """A loaded model folder. `full_stop` is the class that ends a sentence that lacks an end."""
 
     network: CtTransformer
     vocabulary: Vocabulary
     marks: MarkSet
     lexicon: dict[str, str]
     window: int
+    full_stop: int
+    segment: Segment | None
 
     @classmethod
-    def read(cls, folder: ModelFolder) -> Punctuator:
-        """ModelError where a file is missing; the network is in evaluation mode."""
+    def read(cls, folder: ModelFolder, chinese_words: bool = True) -> Punctuator:
+        """ModelError where a file is missing, or of another model; the network is in evaluation
+        mode."""
         config = folder.config()
-        model = config["model_conf"]
-        vocabulary = Vocabulary.read(folder.file("tokens.json"), model.get("suffix_buckets", 0))
-        sizes = CtTransformerConfig.from_yaml(config, len(vocabulary))
-        network = CtTransformer(sizes)
-        network.load_state_dict(folder.state_dict())
+        tokens = folder.file("tokens.json")
+        where = printable(str(folder.path))
+        try:
+            model = config["model_conf"]
+            vocabulary = Vocabulary.read(tokens, model.get("suffix_buckets", 0))
+            sizes = CtTransformerConfig.from_yaml(config, len(vocabulary))
+            marks = MarkSet(sizes.punc_list)
+            network = CtTransformer(sizes)
+            network.load_state_dict(folder.state_dict())
+        except KeyError as missing:
+            raise ModelError(f"{where}/config.yaml: {missing} is missing") from None
+        except ValueError as error:
+            raise ModelError(f"{where}: {error}") from None
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1:2] or [str(error)]
+            raise ModelError(f"{where}: not a CT-Transformer: {reason[0].strip()}") from None
         return cls(
             network=network.eval(),
             vocabulary=vocabulary,
-            marks=MarkSet(sizes.punc_list),
+            marks=marks,
             lexicon=read_lexicon(folder.path / "casing.json"),
             window=model.get("window", DEFAULT_WINDOW),
+            full_stop=model.get("sentence_end_id", int(marks.ends[0])),
+            segment=read_segmenter(folder.path) if chinese_words else None,
         )
+
+    def read_on(self, words: Sequence[str]) -> NDArray[np.intp]:
+        """The class of mark after each word, int [N], read as FunASR does; N >= 1."""
+        tokens, word_of = tokenise(words, self.segment)
+        ends = np.array([mark in (".", "?") for mark in self.marks.ascii])
+        commas = np.array([symbol in ("\uff0c", ",") for symbol in self.marks.symbols])
+        rows = self.vocabulary.rows(tokens)
+        found = read_on(self._likeliest, rows, ends, commas, self.full_stop)
+        chosen = np.full(len(words), int(np.flatnonzero(~self.marks.is_mark)[-1]))
+        chosen[word_of] = found
+        return chosen
+
+    @torch.inference_mode()
+    def _likeliest(self, rows: NDArray[np.int64]) -> NDArray[np.intp]:
+        marks, _ = self.network(torch.from_numpy(rows)[None], torch.tensor([len(rows)]))
+        likeliest: NDArray[np.intp] = marks[0].argmax(dim=-1).numpy()
+        return likeliest
 
     def scores(
         self, words: Sequence[str], batch_size: int
@@ -126,10 +173,13 @@ class CtTransformerPunctuation(Stage[PunctuationParameters, tuple[Sentence, ...]
         return self.parameters.model
 
     def weights_digest(self) -> str:
-        return self._folder().digest()
+        folder = self._folder()
+        if self.parameters.chinese_words:
+            check_segmenter(folder.path)
+        return folder.digest()
 
     def load(self) -> None:
-        self._punctuator = Punctuator.read(self._folder())
+        self._punctuator = Punctuator.read(self._folder(), self.parameters.chinese_words)
 
     def run(self, inputs: Inputs) -> tuple[Sentence, ...]:
         """`asr` -> sentences. RuntimeError before `load`."""
@@ -139,13 +189,13 @@ class CtTransformerPunctuation(Stage[PunctuationParameters, tuple[Sentence, ...]
         if not words:
             return ()
         spoken = [word.text for word in words]
-        scores, cases = self._punctuator.scores(spoken, self.parameters.batch_size)
-        chosen = decide(
-            scores,
-            pauses_after(words) >= self.parameters.sentence_pause,
-            self.parameters.max_words,
-            self._punctuator.marks,
-        )
+        cases = None
+        if self.parameters.reading == "sentences":
+            chosen = self._punctuator.read_on(spoken)
+        else:
+            scores, cases = self._punctuator.scores(spoken, self.parameters.batch_size)
+            pauses = pauses_after(words) >= self.parameters.sentence_pause
+            chosen = decide(scores, pauses, self.parameters.max_words, self._punctuator.marks)
         texts = self._punctuator.write(spoken, chosen, cases)
         done = [
             Word(text, word.start, word.end, word.confidence)

@@ -37,7 +37,9 @@ class Vocabulary:
 
     def row(self, word: str) -> int:
         """The row of one word, whatever its case; digits count as one and the same digit
-        where the word itself is not listed."""
+        where the word itself is not listed. A published vocabulary is taken at its word."""
+        if not self.suffix_buckets:
+            return self._rows.get(word, self._rows[UNKNOWN])
         key = word.lower()
         for known in (word, key, shape(key)):
             if known in self._rows:
@@ -45,9 +47,7 @@ class Vocabulary:
         return self.fallback(key)
 
     def fallback(self, word: str) -> int:
-        """The row that a lower-case `word` has as an unknown one."""
-        if not self.suffix_buckets:
-            return self._rows[UNKNOWN]
+        """The row that a lower-case `word` has as an unknown one, with suffix buckets."""
         ending = shape(word)[-SUFFIX_LETTERS:].encode()
         return len(self.tokens) + zlib.crc32(ending) % self.suffix_buckets
 

@@ -59,7 +59,13 @@ def load_embedder(folder: ModelFolder) -> SpeakerEmbedder:
 
 
 def read_sizes(folder: ModelFolder) -> CamPlusPlusSizes:
-    """The sizes in `model_conf` of config.yaml; what is not named is as published."""
+    """The sizes in `model_conf` of config.yaml; what is not named is as published. 3D-Speaker's
+    own folders have no config.yaml: the weights say how long an embedding is."""
+    if not (folder.path / "config.yaml").is_file():
+        last = folder.state_dict().get("xvector.dense.linear.weight")
+        if last is None:
+            raise ModelError(f"{folder.weights}: neither a CAM++ nor a config.yaml beside it")
+        return CamPlusPlusSizes(embedding_size=last.shape[0])
     config = folder.config()
     if config.get("model") != "CAMPPlus":
         raise ModelError(

@@ -163,13 +163,7 @@ def read_config(folder: ModelFolder) -> FsmnConfig:
         )
     try:
         encoder = {field.name: config["encoder_conf"][field.name] for field in fields(FsmnOptions)}
-        fbank = FbankOptions(
-            sample_rate=frontend["fs"],
-            num_mel_bins=frontend["n_mels"],
-            frame_length_ms=frontend["frame_length"],
-            frame_shift_ms=frontend["frame_shift"],
-            window=frontend["window"],
-        )
+        fbank = FbankOptions.from_yaml(frontend)
         return FsmnConfig(FsmnOptions(**encoder), fbank, frontend["lfr_m"])
     except KeyError as missing:
         raise ModelError(

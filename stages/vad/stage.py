@@ -49,14 +49,14 @@ class FsmnVadParameters(Parameters):
     lookahead_time_end_point: int = Field(
         100, description="kept after the last speech, beside the window, in ms", ge=0
     )
-    max_segment_ms: int = Field(
+    max_single_segment_time: int = Field(
         20_000, description="longer segments are cut at their best pause, in ms", ge=1000
     )
     block_ms: int = Field(120_000, description="audio that the network reads at a time", ge=100)
 
     @property
     def endpoint(self) -> EndpointOptions:
-        """The decision's part; segments are cut by `max_segment_ms` alone."""
+        """The decision's part; segments are cut by `max_single_segment_time` alone."""
         return EndpointOptions(
             speech_noise_threshold=self.speech_noise_threshold,
             decibel_threshold=self.decibel_threshold,
@@ -105,4 +105,4 @@ class FsmnVad(BatchedStage[FsmnVadParameters, tuple[Span, ...], Window, Frames])
         silence = np.concatenate([part.silence for part in parts])
         decibel = np.concatenate([part.decibel for part in parts])
         spans = segments(silence, decibel, self.parameters.endpoint)
-        return split_long(spans, silence, decibel, self.parameters.max_segment_ms)
+        return split_long(spans, silence, decibel, self.parameters.max_single_segment_time)

@@ -1,0 +1,188 @@
+"""Punctuation read on from each full stop, as FunASR reads: against its loop, against FunASR
+itself where it is installed, and from a folder in the published layout."""
+
+from __future__ import annotations
+
+import json
+import random
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from pipeline.errors import ModelError
+from pipeline.records import Word
+from pipeline.stage import Inputs
+from stages.models import ModelFolder
+from stages.punctuation.ct_transformer import CtTransformer, CtTransformerConfig
+from stages.punctuation.segmenting import tokenise
+from stages.punctuation.sentence_cache import read_on
+from stages.punctuation.stage import (
+    CtTransformerPunctuation,
+    PunctuationParameters,
+    Punctuator,
+)
+
+MARKS = ("<unk>", "_", "，", "。", "？", "、")
+ENDS = np.array([mark in "。？" for mark in MARKS])
+COMMAS = np.array([mark == "，" for mark in MARKS])
+FULL_STOP = 3
+SMALL = (32, 32, 4, 64, 2)
+
+
+def make_folder(path: Path, vocabulary: int, sizes: tuple[int, ...], marks: float) -> Path:
+    """A published layout with random weights; the higher `marks`, the more marks."""
+    tokens = ["<unk>", *("the", "and", "so", "meeting", "it's"), *map(chr, range(0x4E00, 0x6000))]
+    tokens += ["会议", "我们", "时间", *(f"x{at}" for at in range(vocabulary - len(tokens) - 3))]
+    config = CtTransformerConfig(vocabulary, MARKS, (), *sizes)
+    torch.manual_seed(0)
+    network = CtTransformer(config)
+    with torch.no_grad():
+        network.decoder.weight *= 3
+        network.decoder.bias.copy_(torch.tensor([-30, 3 - marks, 0.6, -0.2, -0.6, 0.0]))
+    settings = config.to_yaml() | {"tokenizer": "CharTokenizer"}
+    settings["tokenizer_conf"] = {"unk_symbol": "<unk>"}
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), "utf-8")
+    (path / "tokens.json").write_text(json.dumps(tokens), "utf-8")
+    torch.save(network.state_dict(), path / "model.pt")
+    return path
+
+
+def spoken(count: int, seed: int = 1) -> list[str]:
+    drawn = random.Random(seed)
+    words = ["the", "and", "so", "meeting", "unheard", "USA", "it's"]
+    some = [drawn.choice(words) if drawn.random() < 0.2 else None for _ in range(count)]
+    return [word or chr(0x4E00 + drawn.randrange(0x1300)) for word in some]
+
+
+def loop_of_funasr(marks_of: Any, rows: NDArray[np.int64]) -> list[int]:
+    """Step by step what `CTTransformer.inference` does, on class numbers."""
+    pieces = [rows[at : at + 20] for at in range(0, len(rows), 20)]
+    cache, written = rows[:0], []
+    for number, piece in enumerate(pieces):
+        text = np.concatenate([cache, piece])
+        marks = list(marks_of(text))
+        if number < len(pieces) - 1:
+            end = comma = -1
+            for at in range(len(marks) - 2, 1, -1):
+                if ENDS[marks[at]]:
+                    end = at
+                    break
+                if comma < 0 and COMMAS[marks[at]]:
+                    comma = at
+            if end < 0 and len(text) > 200 and comma >= 0:
+                end = comma
+                marks[end] = FULL_STOP
+            cache, marks = text[end + 1 :], marks[: end + 1]
+        written += marks
+    if not ENDS[written[-1]]:
+        written[-1] = FULL_STOP
+    return [int(mark) for mark in written]
+
+
+@pytest.mark.parametrize("rare", [3, 30, 3000])
+@pytest.mark.parametrize("count", [1, 2, 19, 20, 21, 40, 41, 1500])
+def test_marks_are_those_of_the_loop(count: int, rare: int) -> None:
+    """`rare`: how many other words come between two that would end a sentence."""
+
+    def marks_of(rows: NDArray[np.int64]) -> NDArray[np.intp]:
+        # A mark that depends on where the reading began and how far it went, as a network's does.
+        mixed = (rows * 31 + rows[0] * 7 + len(rows) * 13 + np.arange(len(rows))) % (3 * rare)
+        return np.select([mixed == 0, mixed == 1, mixed % 40 == 2], [3, 4, 2], default=1)
+
+    rows = np.random.default_rng(count).integers(0, 10_000, count)
+    found = read_on(marks_of, rows, ENDS, COMMAS, FULL_STOP)
+    assert found.tolist() == loop_of_funasr(marks_of, rows)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "sizes", "marks", "lengths"),
+    [
+        (6000, SMALL, 0.0, (1, 2, 20, 21, 41, 900)),
+        (6000, SMALL, -1.5, (500,)),
+        (272_727, (256, 256, 8, 1024, 4), 0.5, (20, 300)),
+        (471_067, (516, 516, 12, 2048, 12), 0.5, (130,)),
+    ],
+)
+def test_marks_are_those_of_funasr(
+    vocabulary: int,
+    sizes: tuple[int, ...],
+    marks: float,
+    lengths: tuple[int, ...],
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("funasr.auto.auto_model", exc_type=ImportError, reason="needs funasr")
+    from funasr import AutoModel
+
+    folder = make_folder(tmp_path, vocabulary, sizes, marks)
+    punctuator = Punctuator.read(ModelFolder(folder))
+    peer = AutoModel(model=str(folder), device="cpu", disable_update=True, disable_pbar=True)
+    for length in lengths:
+        words = spoken(length)
+        theirs = [int(mark) for mark in peer.generate(input=" ".join(words))[0]["punc_array"]]
+        assert punctuator.read_on(words).tolist() == theirs
+    seen = {int(mark) for mark in punctuator.read_on(spoken(400))}
+    assert {1, 3} < seen
+
+
+def test_chinese_words_are_read_as_words() -> None:
+    """The mark belongs to the last character of a word, and numbers are one word, too."""
+
+    def segment(text: str) -> Any:
+        assert text == "我们开会30分"
+        return iter(["我们", "开会", "30", "分"])
+
+    words = ["so", "我", "们", "开", "会", "3", "0", "分", "the", "end"]
+    tokens, word_of = tokenise(words, segment)
+    assert tokens == ["so", "我们", "开会", "30", "分", "the", "end"]
+    assert [words[at] for at in word_of] == ["so", "们", "会", "0", "分", "the", "end"]
+
+
+def test_jieba_finds_the_words_as_for_funasr(tmp_path: Path) -> None:
+    pytest.importorskip("jieba", reason="needs hansard[zh]")
+    folder = make_folder(tmp_path, 6000, SMALL, 0.0)
+    (folder / "jieba_usr_dict").write_text("恒大会议 100\n", "utf-8")
+    punctuator = Punctuator.read(ModelFolder(folder))
+    tokens, _ = tokenise(["so", *"我们的恒大会议时间"], punctuator.segment)
+    assert tokens == ["so", "我们", "的", "恒大会议", "时间"]
+    words = [*"我们的时间会议恒大会议" * 9, "the", "meeting"]
+    assert len(punctuator.read_on(words)) == len(words)
+    peer = pytest.importorskip("funasr.auto.auto_model", exc_type=ImportError).AutoModel(
+        model=str(folder), device="cpu", disable_update=True, disable_pbar=True
+    )
+    theirs = [int(mark) for mark in peer.generate(input=" ".join(words))[0]["punc_array"]]
+    assert punctuator.read_on(words).tolist() == theirs
+
+
+@pytest.mark.skipif(find_spec("jieba") is not None, reason="jieba is installed")
+def test_without_jieba_a_model_that_needs_it_says_so(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, 6000, SMALL, 0.0)
+    (folder / "jieba_usr_dict").write_text("恒大会议 100\n", "utf-8")
+    with pytest.raises(ModelError, match=r"pip install 'hansard\[zh\]'"):
+        stage(folder).weights_digest()
+    assert stage(folder, chinese_words=False).weights_digest()
+
+
+def stage(folder: Path, **parameters: Any) -> CtTransformerPunctuation:
+    return CtTransformerPunctuation(
+        PunctuationParameters(model=str(folder), reading="sentences", **parameters)
+    )
+
+
+def test_sentences_of_a_recording(tmp_path: Path) -> None:
+    made = stage(make_folder(tmp_path, 6000, SMALL, 0.5))
+    made.load()
+    words = tuple(Word(w, 300 * at, 300 * at + 200, 0.9) for at, w in enumerate(spoken(400)))
+    sentences = made.run(Inputs(audio=None, artifacts={"asr": words}))  # type: ignore[arg-type]
+    written = [word for sentence in sentences for word in sentence.words]
+    assert [word.span for word in written] == [word.span for word in words]
+    assert len(sentences) > 10
+    assert all(s.words[-1].text[-1] in "。？.?" for s in sentences)
+    assert all(word.text[-1] not in "。？.?" for s in sentences for word in s.words[:-1])
+    assert "USA" in {word.text.rstrip("，,。.？?、") for word in written}
