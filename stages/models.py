@@ -1,7 +1,7 @@
 """Model folders: one layout for bundled and published weights.
 
 A folder holds `config.yaml` (FunASR's keys where they apply), the weights as
-`model.safetensors` (bundled) or `model.pt` (published state dict), and what the stage's
+`model.safetensors` (bundled), `model.pt`, `*.bin` or `*.ckpt` (published), and what the stage's
 network needs besides (`am.mvn`, `tokens.json`). Weights are never unpickled freely.
 """
 
@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pipeline.errors import ModelError, printable
+from stages.model_cache import published
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 BUNDLED = "bundled/"
-_WEIGHTS = ("model.safetensors", "model.pt")
+_WEIGHTS = (
+    *("model.safetensors", "model.pt", "pytorch_model.bin", "*.bin", "*.ckpt"),
+    *("*.arpa", "*.arpa.gz"),  # language models
+)
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,9 @@ class ModelFolder:
     @property
     def weights(self) -> Path:
         for name in _WEIGHTS:
-            if (self.path / name).is_file():
-                return self.path / name
-        raise ModelError(f"{printable(str(self.path))}: no model.safetensors or model.pt in it")
+            for path in sorted(self.path.glob(name)):
+                return path
+        raise ModelError(f"{printable(str(self.path))}: no {' or '.join(_WEIGHTS)} in it")
 
     def file(self, name: str) -> Path:
         """A file of the folder; ModelError where it is missing."""
@@ -73,15 +77,20 @@ class ModelFolder:
 @lru_cache(maxsize=64)
 def _digest(path: Path, _modified: int) -> str:
     total = hashlib.sha256()
-    for file in sorted(p for p in path.iterdir() if p.suffix != ".md" and p.is_file()):
+    for file in sorted(p for p in path.iterdir() if p.is_file() and _matters(p)):
         with file.open("rb") as stream:
             total.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
     return f"sha256:{total.hexdigest()}"
 
 
+def _matters(file: Path) -> bool:
+    return file.suffix != ".md" and not file.name.startswith(".")
+
+
 def locate(model: str, package: str) -> ModelFolder:
     """The folder of `model`: `bundled/NAME` lies in the stage's own package (say
-    "stages.vad"), anything else is a path. ModelError names the folder and the way out."""
+    "stages.vad"), `hub:OWNER/NAME@REVISION` and `https://...` in the cache (see `model_cache`),
+    anything else is a path. ModelError names the folder and the way out."""
     if model.startswith(BUNDLED):
         shelf = Path(str(files(package))) / "bundled"
         path = shelf / model.removeprefix(BUNDLED)
@@ -89,9 +98,20 @@ def locate(model: str, package: str) -> ModelFolder:
             known = ", ".join(sorted(BUNDLED + p.name for p in shelf.glob("*") if p.is_dir()))
             raise ModelError(f"no model {model!r} in {package}; bundled here: {known or 'none'}")
         return ModelFolder(path)
+    known_elsewhere = published(model)
+    if known_elsewhere is not None:
+        if not known_elsewhere.folder.is_dir():
+            raise ModelError(
+                f"{printable(model)} is not on this machine: run `hansard models pull PROFILE`, or "
+                f"put its files into {printable(str(known_elsewhere.folder))}"
+            )
+        return ModelFolder(known_elsewhere.folder)
     path = Path(model).expanduser()
     if not path.is_dir():
-        raise ModelError(f"model folder not found: {printable(model)} (a folder, or bundled/NAME)")
+        raise ModelError(
+            f"model folder not found: {printable(model)} (a folder, bundled/NAME, "
+            "hub:OWNER/NAME@REVISION, or https://...)"
+        )
     return ModelFolder(path)
 
 

@@ -15,7 +15,8 @@ from pipeline.records import Sentence, Span, Turn, Word
 from pipeline.stage import SAMPLE_RATE, Block, Inputs
 from stages.audio.decode import AudioParameters, AudioSource
 from stages.emotion.features import SHORTEST, functionals
-from stages.emotion.stage import EmotionParameters, EmotionTagging, split, stretches
+from stages.emotion.stage import EmotionParameters, EmotionTagging
+from stages.emotion.turns import split, stretches
 from training.splits import read_manifest
 
 Samples = NDArray[np.float32]

@@ -8,9 +8,10 @@ Sources: Kaldi `feat/feature-window.cc`, `feat/mel-computations.cc`; Gao et al.,
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -35,6 +36,17 @@ class FbankOptions:
     preemphasis: float = 0.97
     low_freq: float = 20.0
     high_freq: float = 0.0
+
+    @classmethod
+    def from_yaml(cls, frontend: Mapping[str, Any]) -> FbankOptions:
+        """Of FunASR's `frontend_conf`. KeyError where a key is missing."""
+        return cls(
+            sample_rate=frontend["fs"],
+            num_mel_bins=frontend["n_mels"],
+            frame_length_ms=frontend["frame_length"],
+            frame_shift_ms=frontend["frame_shift"],
+            window=frontend["window"],
+        )
 
     @property
     def frame_length(self) -> int:

@@ -7,17 +7,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-import fsspec
+from typing import BinaryIO, cast
 
 from pipeline.errors import InputError, printable
+from pipeline.storage import file_system, version_of
 
 _CHUNK = 1 << 20
-_ETAGS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5")
-_MODIFIED = ("LastModified", "last_modified", "Last-Modified", "updated", "mtime", "created")
 _REASONS = {
     errno.ENOENT: "no such file",
     errno.EISDIR: "is a folder, not a file",
@@ -41,7 +37,8 @@ def open_binary(location: str) -> BinaryIO:
                 raise bad_input(location, "not a regular file")
             file: BinaryIO = path.open("rb")
         else:
-            file = cast(BinaryIO, fsspec.open(location, "rb").open())
+            fs, remote = file_system(location)
+            file = cast(BinaryIO, fs.open(remote, "rb"))
         if file.seek(0, os.SEEK_END) == 0:
             file.close()
             raise bad_input(location, "the file is empty (0 bytes)")
@@ -58,8 +55,8 @@ def fingerprint(location: str) -> str:
     keeps of it: its etag, else size and time of change; the bytes where it keeps neither."""
     if _local(location) is None:
         try:
-            fs, path = fsspec.core.url_to_fs(location)
-            stated = _stated(fs.info(path))
+            fs, path = file_system(location)
+            stated = version_of(fs.info(path))
         except Exception as error:
             raise bad_input(location, describe(error)) from error
         if stated:
@@ -89,15 +86,5 @@ def describe(error: Exception) -> str:
 def _local(location: str) -> Path | None:
     """The path of a local file; None for an address. A colon alone does not make an address."""
     if location.startswith("file://"):
-        return Path(fsspec.core.url_to_fs(location)[1])
+        return Path(file_system(location)[1])
     return None if "://" in location else Path(location)
-
-
-def _stated(info: Mapping[str, Any]) -> str:
-    for key in _ETAGS:
-        if info.get(key):
-            return f"etag:{info[key]}"
-    for key in _MODIFIED:
-        if info.get(key) is not None and info.get("size") is not None:
-            return f"size-time:{info['size']}-{info[key]}"
-    return ""
