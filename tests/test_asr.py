@@ -16,7 +16,8 @@ from pipeline.errors import ModelError
 from pipeline.records import Span, Word
 from pipeline.stage import Block, Inputs
 from stages.asr.decoding import Decoded, along, greedy, words
-from stages.asr.stage import CtcAsr, CtcParameters, Recogniser, placed
+from stages.asr.segments import placed
+from stages.asr.stage import CtcAsr, CtcParameters, Recogniser
 from stages.models import locate
 from training.asr_data import load_audio, spoken
 from training.splits import is_held_out, read_manifest

@@ -113,11 +113,11 @@ class Trainer:
         self.network.mean.copy_(frames.mean(dim=0))
         self.network.scale.copy_(1 / within.std(dim=0))
 
-    def set_rate(self, done: float) -> float:
+    def set_rate(self, done: float, peak: float = PEAK_RATE) -> float:
         """Warm-up in steps, then a cosine over the share of the time budget that is used."""
         rise = min(1.0, (self.progress.step + 1) / WARMUP_STEPS)
         fall = 0.5 * (1 + torch.cos(torch.tensor(min(1.0, done)) * torch.pi).item())
-        rate = PEAK_RATE * rise * max(fall, 0.005)
+        rate = peak * rise * max(fall, 0.005)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -271,7 +271,7 @@ def train(options: argparse.Namespace) -> None:
     while trainer.progress.seconds < budget:
         batch = next(stream)
         done = trainer.progress.seconds / budget
-        rate = trainer.set_rate(done)
+        rate = trainer.set_rate(done, options.rate)
         for name, loss in trainer.step(*batch, done).items():
             losses[name] = losses.get(name, 0.0) + loss / 50
         heard += float(batch[1].sum()) / 100  # frames a second
@@ -305,6 +305,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--initial", type=Path, help="a model folder to begin with")
     parser.add_argument("--hours", type=float, default=2.0, help="wall clock of the training")
+    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the highest learning rate")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--dropout", type=float, default=0.0, help="0 suits under ten epochs")

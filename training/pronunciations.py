@@ -28,13 +28,20 @@ _TOGETHER = 100  # words in one call of flite
 
 Phones = tuple[str, ...]
 
-# Said in meetings, not in the dictionary; and letters' names that end in a consonant cluster.
+# Said in meetings or written in old books, not in the dictionary, which also reads "tv" and "rep"
+# as what they are short for; and letters' names that end in a consonant cluster.
 _SPOKEN: dict[str, list[Phones]] = {
     "mhm": [("M", "HH", "M"), ("AH", "M", "HH", "AH", "M")],
     "hmm": [("HH", "M"), ("M",)],
     "uh": [("AH",)],
     "um": [("AH", "M")],
     "huh": [("HH", "AH")],
+    "couldst": [("K", "UH", "D", "S", "T")],
+    "shouldst": [("SH", "UH", "D", "S", "T")],
+    "wouldst": [("W", "UH", "D", "S", "T")],
+    "o'er": [("AO", "R"), ("OW", "ER")],
+    "tv": [("T", "IY", "V", "IY")],
+    "rep": [("R", "EH", "P")],
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -34,6 +34,20 @@ class LetterDecoder:
     def __call__(self, log_probs: LogProbs, lengths: Lengths) -> list[list[FrameWord]]:
         rows = along(self.paths(log_probs, lengths), log_probs, self.vocabulary)
         return [words(row, self.vocabulary, self.tail) for row in rows]
+
+
+@dataclass(frozen=True)
+class PeakDecoder:
+    """As `LetterDecoder`, with times as GigaAM has them: a token lasts for the one frame in which
+    it first peaks, and no silence is part of a word."""
+
+    paths: Callable[[LogProbs, Lengths], NDArray[np.int64]]
+    vocabulary: Sequence[str]
+
+    def __call__(self, log_probs: LogProbs, lengths: Lengths) -> list[list[FrameWord]]:
+        rows = along(self.paths(log_probs, lengths), log_probs, self.vocabulary)
+        peaks = [replace(row, ends=row.starts + 1) for row in rows]
+        return [words(row, self.vocabulary, 0) for row in peaks]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 BLANK = 0
 SPACE = " "
+WORD_START = "\u2581"
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,19 @@ def along(
 
 
 def words(decoded: Decoded, vocabulary: Sequence[str], tail: int) -> list[FrameWord]:
-    """Splits at the space token: for vocabularies of letters. `tail` as in `timed`."""
-    letters = np.array([vocabulary[token] != SPACE for token in decoded.tokens], dtype=bool)
-    edges = np.flatnonzero(np.diff(letters, prepend=False, append=False)).reshape(-1, 2)
-    texts = ["".join(vocabulary[token] for token in decoded.tokens[a:b]) for a, b in edges]
-    return timed(decoded, texts, edges, tail)
+    """Splits at the space token, which is part of no word, and before tokens that begin with
+    WORD_START (SentencePiece's pieces). `tail` as in `timed`."""
+    pieces = [vocabulary[token] for token in decoded.tokens]
+    inside = np.array([piece != SPACE for piece in pieces], dtype=bool)
+    marked = np.array([piece.startswith(WORD_START) for piece in pieces], dtype=bool)
+    begins = inside & (marked | ~np.concatenate([[False], inside[:-1]]))
+    first = np.flatnonzero(begins)
+    bounds = np.append(np.flatnonzero(begins | ~inside), len(pieces))
+    after = bounds[np.searchsorted(bounds, first, side="right")]
+    runs = np.stack([first, after], axis=1)
+    texts = ["".join(pieces[a:b]).replace(WORD_START, "") for a, b in runs]
+    written = np.array([bool(text) for text in texts], dtype=bool)
+    return timed(decoded, [text for text in texts if text], runs[written], tail)
 
 
 def found_words(

@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from pipeline.errors import ModelError
-from pipeline.records import Span, Word
-from pipeline.stage import SAMPLE_RATE, BatchedStage, Inputs, Parameters
+from pipeline.records import Word
+from stages.asr.arpa import read_arpa
 from stages.asr.beam import BeamOptions, BeamSearch
 from stages.asr.ctc_network import FRAME_MS, CtcNetwork, NetworkOptions
 from stages.asr.decoders import Decoder, LetterDecoder, LexiconDecoder
@@ -24,20 +23,17 @@ from stages.asr.decoding import FrameWord, greedy
 from stages.asr.lexicon import Lexicon, read_pronunciations
 from stages.asr.ngram import NgramModel
 from stages.asr.prefix import prefix_paths
-from stages.audio.cutting import Cut, bucketed, cut, pad
+from stages.asr.segments import LEAST_CONFIDENCE, AsrParameters, SegmentAsr
 from stages.audio.features import Fbank, FbankOptions
 from stages.models import ModelFolder, locate
 
 # Frame t of the network is centred 40 t + 12.5 ms into the segment, so it begins 8 ms before
 # 40 t. How far emissions lag behind the sound is measured by the recipe: `onset_ms`.
 _FRAME_START_MS = -8
-_LEAST_CONFIDENCE = 0.0001  # 0 would say that the word was not heard at all
 
 
-class CtcParameters(Parameters):
+class CtcParameters(AsrParameters):
     """Parameters of the recognition stage."""
-
-    speed_only: ClassVar[frozenset[str]] = frozenset({"batch_seconds"})
 
     model: str = Field("bundled/en-ctc", description="bundled/NAME, or a model folder")
     decoder: Literal["greedy", "prefix", "beam"] = Field(
@@ -46,21 +42,19 @@ class CtcParameters(Parameters):
         "lexicon and language model",
     )
     language_model: str = Field(
-        "bundled/en-lm", description="of decoder beam: bundled/NAME, or a model folder"
+        "bundled/en-lm",
+        description="of decoder beam: bundled/NAME, or a folder with an .arpa or .arpa.gz file",
     )
     lm_weight: float = Field(
-        0.8, ge=0, description="of decoder beam: what log P(word) counts against the sound"
+        1.2, ge=0, description="of decoder beam: what log P(word) counts against the sound"
     )
     word_score: float = Field(
-        0.5, description="of decoder beam: added for each word; higher gives more, shorter words"
+        0.0, description="of decoder beam: added for each word; higher gives more, shorter words"
     )
     beam_size: int = Field(
-        64,
+        100,
         ge=1,
         description="of decoders prefix and beam: readings of a segment kept from frame to frame",
-    )
-    batch_seconds: int = Field(
-        120, ge=1, description="audio recognised at once, padding included, in s"
     )
 
 
@@ -102,7 +96,7 @@ class Recogniser:
         start, end = (
             at * FRAME_MS + _FRAME_START_MS + self.onset_ms for at in (word.start, word.end)
         )
-        return Word(word.text, start, end, max(_LEAST_CONFIDENCE, round(word.confidence, 4)))
+        return Word(word.text, start, end, max(LEAST_CONFIDENCE, round(word.confidence, 4)))
 
 
 def read_decoder(folder: ModelFolder, parameters: CtcParameters, tail: int) -> Decoder:
@@ -110,7 +104,7 @@ def read_decoder(folder: ModelFolder, parameters: CtcParameters, tail: int) -> D
     vocabulary = tuple(json.loads(folder.file("tokens.json").read_text()))
     pronounced = folder.path / "lexicon.txt"
     if parameters.decoder == "beam":
-        model = NgramModel.read(locate(parameters.language_model, "stages.asr"))
+        model = read_language_model(locate(parameters.language_model, "stages.asr"))
         known = read_pronunciations(pronounced) if pronounced.exists() else None
         options = BeamOptions(parameters.lm_weight, parameters.word_score, parameters.beam_size)
         search = BeamSearch(model, Lexicon.build(model, vocabulary, known), options)
@@ -123,23 +117,17 @@ def read_decoder(folder: ModelFolder, parameters: CtcParameters, tail: int) -> D
     return LetterDecoder(greedy if parameters.decoder == "greedy" else prefix, vocabulary, tail)
 
 
-@dataclass(frozen=True)
-class Heard:
-    """The words of one segment, by the segment's place among all."""
-
-    segment: int
-    words: list[Word]
+def read_language_model(folder: ModelFolder) -> NgramModel:
+    """Our own layout, or a folder with an ARPA file."""
+    arpa = ".arpa" in folder.weights.suffixes
+    return read_arpa(folder.weights) if arpa else NgramModel.read(folder)
 
 
-class CtcAsr(BatchedStage[CtcParameters, tuple[Word, ...], list[Cut], list[Heard]]):
-    """Lower-case words without punctuation, sorted by start, inside their segments."""
+class CtcAsr(SegmentAsr[CtcParameters]):
+    """Lower-case words without punctuation."""
 
-    needs = ("audio", "vad")
     version = 2
     parameters_type = CtcParameters
-    artifact_type = tuple[Word, ...]
-
-    _recogniser: Recogniser | None = None
 
     @property
     def model(self) -> str:
@@ -156,35 +144,3 @@ class CtcAsr(BatchedStage[CtcParameters, tuple[Word, ...], list[Cut], list[Heard
         self._recogniser = Recogniser.read(
             locate(self.parameters.model, "stages.asr"), self.parameters
         )
-
-    def batches(self, inputs: Inputs) -> Iterator[list[Cut]]:
-        segments: tuple[Span, ...] = inputs.artifacts["vad"]
-        budget = self.parameters.batch_seconds * SAMPLE_RATE
-        yield from bucketed(cut(inputs.audio, segments), budget)
-
-    def compute(self, batch: list[Cut]) -> list[Heard]:
-        if self._recogniser is None:
-            raise RuntimeError("the stage has no weights yet: call load() first")
-        found = self._recogniser.recognise(*pad(batch))
-        return [Heard(index, row) for (index, _), row in zip(batch, found, strict=True)]
-
-    def merge(self, results: Iterable[list[Heard]], inputs: Inputs) -> tuple[Word, ...]:
-        segments: tuple[Span, ...] = inputs.artifacts["vad"]
-        heard = sorted((h for batch in results for h in batch), key=lambda h: h.segment)
-        return tuple(word for h in heard for word in placed(h.words, segments[h.segment]))
-
-
-def placed(found: Sequence[Word], segment: Span) -> Iterator[Word]:
-    """Words in ms of the segment to ms of the recording: each at least 1 ms long, disjoint,
-    inside the segment (all but a segment of fewer ms than words: those go on after its end).
-
-    >>> list(placed([Word("yes", 72, 192, 0.9)], Span(1000, 1190)))
-    [Word(text='yes', start=1072, end=1190, confidence=0.9)]
-    """
-    earliest = segment.start
-    for following, word in zip(reversed(range(len(found))), found, strict=True):
-        latest = max(earliest + 1, segment.end - following)
-        start = min(max(earliest, segment.start + word.start), latest - 1)
-        end = min(max(start + 1, segment.start + word.end), latest)
-        yield Word(word.text, start, end, word.confidence)
-        earliest = end

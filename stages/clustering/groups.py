@@ -27,6 +27,16 @@ def normalised(vectors: Vectors) -> Vectors:
     return result
 
 
+def blended(spans: NDArray[np.int32], vectors: Vectors, share: float) -> Vectors:
+    """Each vector and `share` of those of the windows before and after it, where these overlap
+    it: a window of 1.5 s says little by itself, and its neighbours mostly have its speaker."""
+    result = vectors.copy()
+    linked = spans[1:, 0] < spans[:-1, 1]
+    result[1:][linked] += share * vectors[:-1][linked]
+    result[:-1][linked] += share * vectors[1:][linked]
+    return normalised(result)
+
+
 def totals(vectors: Vectors, labels: Labels) -> Vectors:
     """The sum of each group's vectors, float32 [K, D]; every group has a member."""
     order = np.argsort(labels, kind="stable")
@@ -62,16 +72,27 @@ def absorb_small(vectors: Vectors, labels: Labels, smallest: int, lower: int) ->
     return result
 
 
-def merge_close(vectors: Vectors, labels: Labels, threshold: float, counts: Counts) -> Labels:
-    """Joins the two groups with the most similar centroids while their cosine is above
-    `threshold`, or while there are more than `counts.upper`; stops at `counts.lower`."""
+class Closeness(NamedTuple):
+    """When two groups are one: where the cosine of their centroids is above `threshold`, or
+    differs from 1 by less than `doubt` over the square root of the smaller one's members: the
+    fewer windows, the less their mean says."""
+
+    threshold: float
+    doubt: float
+
+
+def merge_close(vectors: Vectors, labels: Labels, closeness: Closeness, counts: Counts) -> Labels:
+    """Joins the two groups that are closest, as long as there are two that are close enough, or
+    more than `counts.upper`; stops at `counts.lower`."""
     labels = compact(labels)
     while (groups := int(labels.max()) + 1) > counts.lower:
         centres = centroids(vectors, labels)
-        cosines = centres @ centres.T
-        np.fill_diagonal(cosines, -np.inf)
-        one, other = divmod(int(np.argmax(cosines)), groups)
-        if cosines[one, other] <= threshold and groups <= counts.upper:
+        sizes = np.bincount(labels)
+        certain = 1 - closeness.doubt / np.sqrt(np.minimum(sizes[:, None], sizes))
+        above = centres @ centres.T - np.minimum(closeness.threshold, certain)
+        np.fill_diagonal(above, -np.inf)
+        one, other = divmod(int(np.argmax(above)), groups)
+        if above[one, other] <= 0 and groups <= counts.upper:
             break
         labels[labels == max(one, other)] = min(one, other)
         labels = compact(labels)
