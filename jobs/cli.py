@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -18,12 +19,34 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+FORMATS = "json, srt, vtt, ass, txt, md, csv, rttm, stm, ctm, seglst, textgrid, html"
 Out = Annotated[str, typer.Option("--out", help="Output folder: transcripts, exports, artifacts.")]
 Formats = Annotated[
     list[str] | None,
-    typer.Option("--format", help="json, srt, txt, rttm; repeatable. Default: json, srt, txt."),
+    typer.Option("--format", help=f"{FORMATS}; repeatable. Default: json, srt, txt."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a recording on stdout.")]
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...",
+        help="Files, folders, globs, bucket prefixes, addresses, manifests (.jsonl, .csv, .scp).",
+    ),
+]
+Folder = Annotated[str, typer.Argument(metavar="OUT", help="A folder that `transcribe` wrote.")]
+Profile = Annotated[
+    str, typer.Option(help="A profile that comes with Hansard, or a path to a YAML file.")
+]
+Speakers = Annotated[int | None, typer.Option(help="The exact number of speakers.")]
+MinSpeakers = Annotated[int | None, typer.Option(help="At least so many speakers.")]
+MaxSpeakers = Annotated[int | None, typer.Option(help="At most so many speakers.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="stage.key=value: any parameter.")
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(help="Seconds that one recording may take before it fails.", min=0.001),
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -45,62 +68,221 @@ def hansard(
 
 @app.command()
 def transcribe(
-    sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, globs, addresses.")
-    ],
+    sources: Sources,
     out: Out,
-    profile: Annotated[
-        str, typer.Option(help="A profile that comes with Hansard, or a path to a YAML file.")
-    ] = "default",
-    speakers: Annotated[int | None, typer.Option(help="The exact number of speakers.")] = None,
-    min_speakers: Annotated[int | None, typer.Option(help="At least so many speakers.")] = None,
-    max_speakers: Annotated[int | None, typer.Option(help="At most so many speakers.")] = None,
+    profile: Profile = "default",
+    speakers: Speakers = None,
+    min_speakers: MinSpeakers = None,
+    max_speakers: MaxSpeakers = None,
     formats: Formats = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="stage.key=value: any parameter.")
+    settings: Settings = None,
+    max_attempts: Annotated[
+        int | None, typer.Option(help="Leave what has failed so often. Default: try.", min=1)
     ] = None,
+    time_limit: TimeLimit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Transcribe recordings into OUT. What is done already is not done again.
+    """Transcribe recordings into OUT. What is done already is not done again; what another run
+    works on at the same time is waited for.
 
     \b
     hansard transcribe meeting.mp3 --out results
     hansard transcribe archive/ --out results --format srt --format rttm
     hansard transcribe meeting.mp3 --out results --speakers 5
+    hansard transcribe 's3://archive/2024/**/*.wav' --out s3://results/2024
+    hansard transcribe calls.jsonl --out results --time-limit 3600
     hansard transcribe phone.raw --out results --set audio.pcm_rate=8000
 
     Exit codes: 0 all done, 1 some recordings failed, 2 the call itself was wrong.
     """
-    from jobs.transcribe import Request, run
+    from jobs.batch import Conduct
+    from jobs.transcribe import Request, make_options, run
 
     counts = {"speakers": speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
-    overrides = [f"clustering.{key}={n}" for key, n in counts.items() if n is not None]
-    request = Request(
-        sources=tuple(sources),
-        out=out,
-        profile=profile,
-        settings=(*(settings or ()), *overrides),
-        formats=tuple(formats or ("json", "srt", "txt")),
-        as_json=as_json,
+    options = make_options(profile, _settings(settings, counts), formats)
+    conduct = Conduct(attempts=max_attempts, seconds=time_limit, as_json=as_json)
+    raise typer.Exit(run(Request(tuple(sources), out, options, conduct)))
+
+
+def _settings(settings: list[str] | None, counts: dict[str, int | None]) -> tuple[str, ...]:
+    speakers = [f"clustering.{key}={n}" for key, n in counts.items() if n is not None]
+    return (*(settings or ()), *speakers)
+
+
+@app.command()
+def sync(
+    sources: Sources,
+    out: Out,
+    settle: Annotated[
+        float, typer.Option(help="Leave inputs that changed in the last so many seconds.", min=0)
+    ] = 60,
+    profile: Profile = "default",
+    speakers: Speakers = None,
+    min_speakers: MinSpeakers = None,
+    max_speakers: MaxSpeakers = None,
+    formats: Formats = None,
+    settings: Settings = None,
+    max_attempts: Annotated[
+        int, typer.Option(help="Leave what has failed so often, until its input changes.", min=1)
+    ] = 3,
+    time_limit: TimeLimit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Transcribe what is new in SOURCE, or has changed, since the last run. Made for cron: ends
+    with one line of counts, reads only listings where nothing has changed, and leaves alone
+    what another run works on. See configs/deploy for cron, systemd and Kubernetes.
+
+    \b
+    hansard sync /srv/recordings --out /srv/transcripts
+    hansard sync s3://archive/ --out s3://transcripts --settle 300
+    hansard sync calls.csv --out results --max-attempts 5 --time-limit 7200
+
+    Exit codes: 0 all done, or nothing to do; 1 some recordings failed, or a source could not
+    be listed; 2 the call itself was wrong, or OUT cannot be written.
+    """
+    from jobs.batch import Conduct
+    from jobs.sync import sync as run
+    from jobs.transcribe import Request, make_options
+
+    counts = {"speakers": speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
+    options = make_options(profile, _settings(settings, counts), formats)
+    conduct = Conduct(
+        attempts=max_attempts, seconds=time_limit, wait=False, quiet=True, as_json=as_json
     )
-    raise typer.Exit(run(request))
+    raise typer.Exit(run(Request(tuple(sources), out, options, conduct), settle))
+
+
+@app.command()
+def status(
+    out: Folder,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Counts, failures and claims, one JSON object.")
+    ] = False,
+) -> None:
+    """What is done, failed (by error) and worked on in OUT, from its listing.
+
+    \b
+    hansard status results
+    hansard status s3://transcripts --json
+
+    Exit codes: 0 told, 2 OUT cannot be read.
+    """
+    import json
+
+    from rich.console import Console
+
+    from jobs.status import status as look
+    from jobs.transcribe import open_ledger
+
+    found = look(open_ledger(out))
+    if as_json:
+        typer.echo(json.dumps(found.as_dict()))
+    else:
+        Console().print(found.table())
+
+
+@app.command()
+def retry(
+    out: Folder,
+    error: Annotated[
+        str, typer.Option(help="Only failures with this text in stage or error; any case.")
+    ] = "",
+    recordings: Annotated[
+        list[str] | None,
+        typer.Option("--id", help="Only this recording, as in failures/<id>.json; repeatable."),
+    ] = None,
+    time_limit: TimeLimit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try failed recordings once more, with the profile and options they were asked for with.
+
+    \b
+    hansard retry results
+    hansard retry results --error 'no space left'
+    hansard retry results --id board-meeting-ceb4bf9fb5ff
+
+    Exit codes: 0 all done, or nothing to retry; 1 some failed again; 2 the call was wrong.
+    """
+    from jobs.batch import Conduct
+    from jobs.retry import retry as run
+
+    conduct = Conduct(seconds=time_limit, as_json=as_json)
+    raise typer.Exit(run(out, error, recordings or (), conduct))
 
 
 @app.command()
 def export(
     out: Annotated[str, typer.Argument(metavar="OUT", help="A folder that `transcribe` wrote.")],
-    formats: Annotated[list[str], typer.Option("--format", help="srt, txt, rttm; repeatable.")],
+    formats: Annotated[
+        list[str], typer.Option("--format", help=f"{FORMATS}; repeatable. See README.md.")
+    ],
+    recordings: Annotated[
+        list[str] | None,
+        typer.Option("--id", help="Only this recording, as in transcripts/<id>.json; repeatable."),
+    ] = None,
 ) -> None:
-    """Write exports from finished records, without running any model."""
-    from jobs.transcribe import check_formats, open_ledger
+    """Write OUT/exports/<id>.* from finished records, without running any model. What people
+    put right is in them; json is the whole record with it.
 
-    check_formats(formats)
-    ledger = open_ledger(out)
-    count = 0
-    for transcript in ledger.transcripts():
-        ledger.export(transcript, formats)
-        count += 1
-    typer.echo(f"{count} recordings exported to {ledger.folder}/exports", err=True)
+    \b
+    hansard export results --format vtt --format md
+    hansard export results --format csv --id board-meeting-ceb4bf9fb5ff
+
+    Exit codes: 0 all done, 1 some records could not be read, 2 the call itself was wrong.
+    """
+    from jobs.export import export as write
+
+    raise typer.Exit(write(out, formats, recordings or ()))
+
+
+@app.command()
+def tables(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="A folder that `transcribe` wrote.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="What was done, as one JSON object on stdout.")
+    ] = False,
+) -> None:
+    """Write OUT/tables/{recordings,speakers,turns,words}/*.parquet, for pandas and any other
+    tool that reads Parquet. Only records that are new or changed since the last call are read.
+
+    \b
+    hansard tables results
+    hansard tables s3://archive/results --json
+    python -c 'from jobs import load_tables; print(load_tables("results").speakers)'
+
+    Exit codes: 0 all done, 1 some records could not be read, 2 the call itself was wrong.
+    """
+    from jobs.tables.command import tables as write
+
+    raise typer.Exit(write(out, as_json))
+
+
+@app.command()
+def view(
+    place: Annotated[
+        str, typer.Argument(metavar="OUT[/ID]", help="A folder that `transcribe` wrote, or one ID.")
+    ],
+    port: Annotated[int, typer.Option(help="Of the address; 0: any that is free.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the address in a browser.")] = True,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write OUT/exports/*.html instead, and end.")
+    ] = False,
+) -> None:
+    """Read, hear, search and correct recordings in a browser; an index of them all, or one.
+
+    Pages are served on this machine only, until Ctrl+C; the address is printed on stdout.
+    Corrections are kept in OUT/corrections/<id>.json: export and tables honour them.
+
+    \b
+    hansard view results
+    hansard view results/board-meeting-ceb4bf9fb5ff --no-browser --port 8080
+    hansard view results --write
+
+    Exit codes: 0 ended, 1 some records could not be read, 2 the call itself was wrong.
+    """
+    from jobs.view.command import view as run
+
+    raise typer.Exit(run(place, port=port, browser=browser, write=write))
 
 
 @app.command()
@@ -109,9 +291,26 @@ def evaluate(
         Path, typer.Argument(metavar="REFERENCE", help="A file or folder: RTTM, words JSONL, ...")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that `transcribe` wrote.")],
-    as_json: AsJson = False,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", help="Write a row a recording here, and all together.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout instead of the table.")
+    ] = False,
 ) -> None:
-    """Score transcripts against references: DER, JER, WER, cpWER, speaker counts."""
+    """Score transcripts against references: DER (collar 0 and 0.25, with and without overlap),
+    JER, WER, CER, cpWER, tcpWER, speaker counts.
+
+    REFERENCE is RTTM, STM, SegLST, words with times (JSONL), or one of Hansard's transcripts; a
+    UEM beside it says what is scored. A recording's reference has the name of its file.
+
+    \b
+    hansard evaluate meeting.rttm results
+    hansard evaluate references/ results --csv scores.csv
+    hansard evaluate references/ results --json > scores.json
+
+    Exit codes: 0 scored, 2 the call itself was wrong.
+    """
     import json
 
     from rich.console import Console
@@ -119,14 +318,87 @@ def evaluate(
     from jobs.evaluation import evaluate as score
 
     evaluation = score(reference, out)
+    if csv_file:
+        evaluation.write_csv(csv_file)
     if as_json:
         typer.echo(json.dumps(evaluation.as_dict()))
     else:
         Console().print(evaluation.table())
 
 
+models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(models_app, name="models", help="Published models: what is here, pull, verify.")
+Profiles = Annotated[
+    list[str], typer.Argument(metavar="PROFILE...", help="Names, or paths to YAML files.")
+]
+
+
+@models_app.command("list")
+def models_list(
+    profiles: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROFILE]...", help="Default: all that come.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list on stdout.")] = False,
+) -> None:
+    """What each profile needs, its size, and whether it is on this machine.
+
+    \b
+    hansard models list
+    hansard models list gigaam-ru --json
+
+    Exit codes: 0 listed, 2 the call itself was wrong.
+    """
+    from jobs.models.command import list_models
+
+    raise typer.Exit(list_models(profiles or (), as_json))
+
+
+@models_app.command("pull")
+def models_pull(
+    profiles: Profiles,
+    settings: Settings = None,
+    lock: Annotated[
+        bool, typer.Option("--lock", help="Write PROFILE.lock.json: revisions and SHA-256.")
+    ] = False,
+) -> None:
+    """Fetch the models of profiles into HANSARD_MODELS (~/.cache/hansard/models), once for all
+    profiles; afterwards no network is needed. An interrupted pull goes on where it stopped.
+
+    Every file is checked: against the profile's lock file, where there is one; else against what
+    the hub lists, and its SHA-256 is recorded for `verify`.
+
+    \b
+    hansard models pull gigaam-ru
+    hansard models pull mine.yaml --lock
+    hansard models pull gigaam-ru --set asr.model=hub:ai-sage/GigaAM-v3@ctc
+    HF_ENDPOINT=https://mirror.example hansard models pull paraformer-zh
+
+    Exit codes: 0 all here, 1 some could not be fetched or are not as expected, 2 the call was
+    wrong.
+    """
+    from jobs.models.command import pull_models
+
+    raise typer.Exit(pull_models(profiles, settings or (), lock))
+
+
+@models_app.command("verify")
+def models_verify(profiles: Profiles, settings: Settings = None) -> None:
+    """Hash every pulled file again, against the lock file or what was recorded on pulling.
+
+    \b
+    hansard models verify gigaam-ru
+
+    Exit codes: 0 all as recorded, 1 something is missing or differs, 2 the call was wrong.
+    """
+    from jobs.models.command import verify_models
+
+    raise typer.Exit(verify_models(profiles, settings or ()))
+
+
 def main() -> None:
     """Entry point: a user's mistake ends as one line and exit code 2, never a traceback."""
+    # Ended from outside (a pod is moved, a unit is stopped), claims are given back as with Ctrl+C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except HansardError as error:

@@ -4,7 +4,9 @@ A recording without a transcript is named with its reason, never left out in sil
 
 from __future__ import annotations
 
+import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.references import read_references, read_transcript, recording_stem
 from jobs.scoring import Rate, Scores, overall, score
-from pipeline.errors import UsageError, printable
+from pipeline.errors import OutputError, UsageError, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,11 +38,40 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; rates are fractions, their totals beside them."""
+        counts = self.speaker_counts()
         return {
             "recordings": [scores.as_dict() for scores in self.recordings],
             "overall": self.overall.as_dict(),
+            "speaker_counts": {
+                "exact": self._exact() / len(self.recordings),
+                "mean_error": self.overall.speakers.error / len(self.recordings),
+                "confusion": [
+                    {"reference": real, "hypothesis": found, "recordings": number}
+                    for (real, found), number in sorted(counts.items())
+                ],
+            },
             "unscored": [vars(unscored) for unscored in self.unscored],
         }
+
+    def speaker_counts(self) -> Counter[tuple[int, int]]:
+        """How many recordings have so many speakers in the reference and in the hypothesis."""
+        return Counter((s.speakers.reference, s.speakers.hypothesis) for s in self.recordings)
+
+    def _exact(self) -> int:
+        return sum(not scores.speakers.error for scores in self.recordings)
+
+    def write_csv(self, path: Path) -> None:
+        """A row a recording, then all together; rates are fractions, empty where there is none.
+        OutputError where it cannot be written."""
+        rows = [_flat(scores) for scores in (*self.recordings, self.overall)]
+        try:
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise OutputError(f"{printable(str(path))}: cannot be written: {reason}") from None
 
     def table(self) -> Table:
         """A row a recording, then all together; rates in per cent."""
@@ -54,7 +85,7 @@ class Evaluation:
             caption=Text(self._caption(), overflow="fold"),
             caption_justify="left",
         )
-        table.add_column("recording", overflow="fold", min_width=12)
+        table.add_column("recording", overflow="fold", min_width=10)
         for column in _COLUMNS:
             table.add_column(column, justify="right", no_wrap=True)
         for scores in self.recordings:
@@ -65,7 +96,12 @@ class Evaluation:
         return table
 
     def _caption(self) -> str:
-        lines = ["per cent; spk: speakers found/real; m+f+c: missed+false+confused"]
+        error = self.overall.speakers.error / len(self.recordings)
+        lines = [
+            "per cent; DER with/without overlapped speech, at collar 0 and 0.25 s;",
+            "m+f+c: missed+false+confused; spk: speakers found/real, their number right for "
+            f"{self._exact()} of {len(self.recordings)}, mean error {error:.1f}",
+        ]
         lines += [f"not scored: {printable(u.name)}: {u.reason}" for u in self.unscored]
         return "\n".join(lines)
 
@@ -80,11 +116,34 @@ def _cells(scores: Scores) -> list[str]:
     rates = (scores.jer, scores.wer, scores.cer, scores.cpwer, scores.tcpwer)
     return [
         f"{scores.speakers.hypothesis}/{scores.speakers.reference}",
-        _percent(der),
+        _with_and_without_overlap(scores, 0),
         split,
-        _percent(scores.der_at(250)),
+        _with_and_without_overlap(scores, 250),
         *map(_percent, rates),
     ]
+
+
+def _with_and_without_overlap(scores: Scores, collar: int) -> str:
+    return "/".join(_percent(scores.der_at(collar, overlap)) for overlap in (True, False))
+
+
+def _flat(scores: Scores) -> dict[str, str | int | float | None]:
+    """A row of the CSV."""
+    row: dict[str, str | int | float | None] = {
+        "recording": scores.name,
+        "speakers_reference": scores.speakers.reference,
+        "speakers_hypothesis": scores.speakers.hypothesis,
+        "speakers_error": scores.speakers.error,
+    }
+    for der in scores.der:
+        name = f"der_{der.collar}" + ("" if der.overlap else "_without_overlap")
+        parts = {"missed": der.missed, "false_alarm": der.false_alarm, "confusion": der.confusion}
+        row[name] = der.value
+        row |= {f"{name}_{part}": v / der.total if der.total else None for part, v in parts.items()}
+    for name in ("jer", "wer", "cer", "cpwer", "tcpwer"):
+        rate: Rate | None = getattr(scores, name)
+        row[name] = rate.value if rate else None
+    return row
 
 
 def _percent(rate: Rate | None) -> str:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from benchmarks.clustering import Meeting, meeting
 from pipeline.records import Embeddings, Span, SpeakerSegment
 from pipeline.stage import Block, Inputs
+from stages.clustering.groups import Closeness, Counts, blended, merge_close, normalised
 from stages.clustering.stage import ClusteringParameters, SpeakerClustering
 from stages.clustering.timeline import timeline, to_annotation
 
@@ -94,6 +95,45 @@ def test_two_minutes_with_three_speakers_give_three() -> None:
     for seed in range(5):
         made = meeting(160, 3, seed=seed)
         assert len(labels_of(cluster(made))) == len(set(made.speakers.tolist()))
+
+
+def noisier(made: Meeting, noise: float) -> Meeting:
+    """The same with embeddings as of a weak model: cosines of about 0.35 within a speaker."""
+    random = np.random.default_rng(1)
+    vectors = made.embeddings.vectors
+    count, dim = vectors.shape
+    steps = random.normal(size=(count + 1, dim)).astype(np.float32) / np.sqrt(dim)
+    vectors = normalised(vectors + noise * (steps[:-1] + steps[1:]) / np.sqrt(2))
+    return made._replace(embeddings=Embeddings(made.embeddings.spans, vectors))
+
+
+@pytest.mark.parametrize(("windows", "speakers"), [(40, 1), (40, 2), (160, 3), (600, 4)])
+def test_weak_embeddings_still_give_the_speakers(windows: int, speakers: int) -> None:
+    for seed in range(3):
+        made = noisier(meeting(windows, speakers, seed=seed), 0.8)
+        segments = cluster(made)
+        assert len(labels_of(segments)) == len(set(made.speakers.tolist()))
+        assert agreement(made, segments) > 0.95
+
+
+def test_the_fewer_windows_the_less_a_difference_counts() -> None:
+    """Two groups with a cosine of 0.8: of 5 windows each they are one, of 200 each two."""
+    pair = np.array([[1.0, 0.0], [0.8, 0.6]], np.float32)
+    closeness = Closeness(threshold=0.9, doubt=1.0)
+    for members, groups in ((5, 1), (200, 2)):
+        labels = np.repeat([0, 1], members)
+        merged = merge_close(pair[labels], labels, closeness, Counts(1, 15))
+        assert len(set(merged.tolist())) == groups
+    kept = merge_close(pair, np.array([0, 1]), closeness, Counts(2, 2))
+    assert kept.tolist() == [0, 1]
+
+
+def test_windows_are_blended_with_those_that_overlap_them() -> None:
+    spans = np.array([(0, 1500), (750, 2250), (5000, 6500)], np.int32)
+    vectors = np.eye(3, dtype=np.float32)
+    blend = blended(spans, vectors, 1.0)
+    assert np.allclose(blend[0], blend[1])
+    assert np.array_equal(blend[2], vectors[2])
 
 
 def test_every_moment_of_speech_and_no_other_has_a_speaker() -> None:

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.meetings import Options, simulate, write
+from benchmarks.meetings import Options, pool_of, simulate, write
+from benchmarks.turn_taking import Spurt, real_meetings, turn_taking
 from demo.make_meeting import CAST, HERE, read_dialogue, write_opus
+from jobs.references import read_references
 from training.rooms import Room, impulse_response
 from training.splits import LIBRISPEECH_HELD_OUT
 from training.voices import LEAD_MS, RATE, TAIL_MS, VOICES, Voice, VoiceError, missing, say
@@ -219,7 +221,7 @@ def test_a_room_keeps_the_time_of_what_is_said_in_it() -> None:
 def test_simulated_meetings_are_held_out_people_taking_turns(
     shared_data: Path, tmp_path: Path
 ) -> None:
-    options = Options(speakers=3, minutes=1.5, overlap=0.3, material=30, seed=7)
+    options = Options(speakers=3, minutes=1.5, material=30, seed=7)
     meeting = simulate(shared_data, options)
     audio, annotation = meeting.audio(), meeting.annotation("simulated")
     assert len(audio) == 90 * RATE
@@ -228,7 +230,40 @@ def test_simulated_meetings_are_held_out_people_taking_turns(
         assert label in LIBRISPEECH_HELD_OUT or label.startswith(("so-", "cv-", "lb-", "ka"))
     spans = [(round(s.start * 1000), round(s.end * 1000)) for s in annotation.get_timeline()]
     inside = speech_mask(spans, len(audio))
-    assert level(audio[inside]) > level(audio[~inside]) + 12
+    assert level(audio[inside]) > level(audio[~inside]) + 8  # a room, and its noise
+    for one, other in pairwise(meeting.turns):
+        assert one.start <= other.start
+        assert one.speaker != other.speaker or one.end <= other.start
     write(meeting, tmp_path / "simulated.flac")
     assert level(read_audio(tmp_path / "simulated.flac") - audio) < -80
-    assert np.array_equal(simulate(shared_data, options).audio(), audio)
+    write(simulate(shared_data, options), tmp_path / "again" / "simulated.flac")
+    for name in ("simulated.flac", "simulated.rttm"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_simulated_meetings_of_whole_utterances_know_their_words(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    options = Options(speakers=2, minutes=2, material=60, pool="tuning", whole=True, seed=1)
+    write(simulate(shared_data, options), tmp_path / "simulated.wav")
+    (reference,) = read_references(tmp_path, ()).values()
+    assert reference.words is not None and len(reference.words) > 20
+    assert {word.speaker for word in reference.words} == set(reference.speech.labels())
+    assert {pool_of(label) for label in reference.speech.labels()} == {"tuning"}
+
+
+def test_simulated_turn_taking_is_that_of_real_meetings(shared_data: Path) -> None:
+    real = real_meetings(shared_data)
+    people = [f"p{number}" for number in range(8)]
+    spurts = list(turn_taking(real, people, 30 * 60_000, np.random.default_rng(0)))
+    assert {spurt.who for spurt in spurts} == set(people)
+    ours, theirs = talk(spurts), talk(real[0])
+    assert ours == pytest.approx(theirs, abs=0.12)
+
+
+def talk(spurts: list[Spurt]) -> tuple[float, float]:
+    """The share of the time in which somebody speaks, and of that in which several do."""
+    voices = np.zeros(max(spurt.end for spurt in spurts) // 10 + 1, int)
+    for spurt in spurts:
+        voices[spurt.start // 10 : spurt.end // 10] += 1
+    return float((voices > 0).mean()), float((voices > 1).sum() / (voices > 0).sum())

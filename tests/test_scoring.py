@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from jobs.references import (
     speech_of_words,
 )
 from jobs.scoring import Scores, TokenErrors, normalise, overall, score
-from pipeline.errors import UsageError
+from pipeline.errors import OutputError, UsageError
 
 
 def scored(*words: tuple[str, str, int, int], extent: Timeline | None = None) -> Scored:
@@ -294,8 +295,30 @@ def test_a_reference_without_its_transcript_is_named_with_the_reason(tmp_path: P
     console = Console(width=80, record=True)
     console.print(evaluation.table())
     shown = console.export_text()
-    assert all(text in shown for text in ("meeting", "tcpWER", "m+f+c", "empty file"))
+    wanted = ("meeting", "tcpWER", "m+f+c", "empty file", "0.0/0.0", "right for 1 of 1")
+    assert all(text in " ".join(shown.split()) for text in wanted)
     assert json.loads(json.dumps(evaluation.as_dict()))["overall"]["der"][0]["value"] == 0.0
+
+
+def test_scores_as_csv_and_the_confusion_of_speaker_counts(tmp_path: Path) -> None:
+    (tmp_path / "all.rttm").write_text(RTTM + RTTM.splitlines()[0].replace("meeting", "other"))
+    out = output_folder(tmp_path / "out", "/a/meeting.wav", "/a/other.wav")
+    evaluation = evaluate(tmp_path / "all.rttm", out)
+    evaluation.write_csv(tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = {row["recording"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["meeting", "other", "overall"]
+    assert rows["meeting"]["der_0"] == rows["meeting"]["der_250_without_overlap"] == "0.0"
+    assert rows["meeting"]["wer"] == ""  # the RTTM has no words
+    assert (rows["other"]["speakers_reference"], rows["other"]["speakers_hypothesis"]) == ("1", "2")
+    counts = evaluation.as_dict()["speaker_counts"]
+    assert (counts["exact"], counts["mean_error"]) == (0.5, 0.5)
+    assert counts["confusion"] == [
+        {"reference": 1, "hypothesis": 2, "recordings": 1},
+        {"reference": 2, "hypothesis": 2, "recordings": 1},
+    ]
+    with pytest.raises(OutputError, match="nowhere"):
+        evaluation.write_csv(tmp_path / "nowhere" / "scores.csv")
 
 
 def check_error(line: str, *parts: str) -> None:

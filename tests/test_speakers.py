@@ -64,6 +64,17 @@ def test_published_sizes_have_the_published_parameters() -> None:
     assert "xvector.dense.nonlinear.batchnorm.weight" not in state
 
 
+def test_a_folder_of_3d_speaker_needs_no_config(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = CamPlusPlus(CamPlusPlusSizes(embedding_size=512))
+    torch.save(network.state_dict(), tmp_path / "campplus_voxceleb.bin")
+    loaded = load_embedder(ModelFolder(tmp_path))
+    assert loaded(torch.randn(2, 24_000)).shape == (2, 512)
+    torch.save({"another.weight": torch.zeros(3)}, tmp_path / "campplus_voxceleb.bin")
+    with pytest.raises(ModelError, match="neither a CAM"):
+        load_embedder(ModelFolder(tmp_path))
+
+
 @pytest.mark.parametrize("dim", [192, 512])
 def test_same_weights_same_embeddings_as_the_reference(dim: int) -> None:
     """FunASR's own CAM++ (where it is installed), on random weights and batch norm statistics."""

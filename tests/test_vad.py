@@ -98,10 +98,10 @@ def test_the_reference_segments_whatever_the_block_size(
     ]
     raw = np.frombuffer((published / "vad_example.wav").read_bytes()[44:], np.int16)
     parameters = {"model": str(published), "block_ms": block_ms}
-    as_read = detect(raw.astype(np.float32) / 32768, max_segment_ms=60_000, **parameters)
+    as_read = detect(raw.astype(np.float32) / 32768, max_single_segment_time=60_000, **parameters)
     assert as_read == reference
     last = Span(reference[-1].start, 70_450)
-    assert detect(example, max_segment_ms=60_000, **parameters) == [*reference[:-1], last]
+    assert detect(example, max_single_segment_time=60_000, **parameters) == [*reference[:-1], last]
 
 
 @pytest.mark.parametrize("name", ["published", "bundled"])
@@ -302,7 +302,7 @@ def test_long_segments_are_cut_in_pauses() -> None:
     """The demo meeting has a pause in every ten seconds; no cut may go through a word."""
     words = [json.loads(line) for line in (DEMO / "meeting.words.jsonl").read_text().splitlines()]
     samples = soundfile.read(DEMO / "meeting.opus", dtype="float32")[0]
-    found = detect(samples, max_end_silence_time=10_000, max_segment_ms=10_000)
+    found = detect(samples, max_end_silence_time=10_000, max_single_segment_time=10_000)
     cuts = [left.end for left, right in pairwise(found) if left.end == right.start]
     through = [
         (word["text"], cut)
