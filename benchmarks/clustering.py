@@ -1,26 +1,36 @@
-"""Time, memory and accuracy of the clustering methods over the length of the recording:
-`python -m benchmarks.clustering`. The embeddings are synthetic (see `meeting`).
+"""Time, memory and accuracy of the clustering methods over the length of the recording, beside
+the dense spectral method that most toolkits have: `python -m benchmarks.clustering`. The
+embeddings are synthetic (see `meeting`).
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
+from benchmarks.peak import Peak
+from benchmarks.peers.rules import stretches, three_d_speaker_spectral
 from pipeline.records import Embeddings, Span
-from pipeline.stage import Block
+from pipeline.stage import Block, Inputs
+from stages.clustering.stage import ClusteringParameters, SpeakerClustering
 
 STEP_MS = 750
 WINDOW_MS = 1500
+DENSE = "dense"
+METHODS = ("spectral", "umap-hdbscan", DENSE)
+DENSE_MOST = 10_000  # windows: 763 MiB a matrix, of which it needs several
 
 
 class Meeting(NamedTuple):
@@ -57,34 +67,52 @@ def meeting(windows: int, speakers: int, seed: int, dim: int = 192) -> Meeting:
     return Meeting(speech, Embeddings(spans, vectors), half[:-1])
 
 
-def measure(method: str, windows: int, speakers: int) -> str:
-    """One line: what it took, how many speakers were found, and the share of windows whose
-    middle is under the right one. Run it in a process of its own: peak memory is the process's."""
-    from pipeline.stage import Inputs
-    from stages.clustering.stage import ClusteringParameters, SpeakerClustering
+@dataclass(frozen=True)
+class Measured:
+    """`found` speakers of `speakers`; `accuracy`: the share of windows whose middle is under the
+    right one; `megabytes` that the clustering added to the process at its peak."""
 
+    method: str
+    windows: int
+    speakers: int
+    found: int
+    accuracy: float
+    seconds: float
+    megabytes: float
+
+
+def measure(method: str, windows: int, speakers: int) -> Measured:
+    """To be run in a process of its own, because of the peak memory."""
     made = meeting(windows, speakers, seed=windows)
-    stage = SpeakerClustering(ClusteringParameters.model_validate({"method": method}))
-    small = meeting(300, 2, seed=1)
-    stage.run(Inputs(_NoAudio(), {"embedding": small.embeddings, "vad": small.speech}))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
-    found = stage.run(Inputs(_NoAudio(), {"embedding": made.embeddings, "vad": made.speech}))
-    seconds = time.perf_counter() - started
-    extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    labels = [segment.label for segment in found]
+    segments_of = _dense if method == DENSE else partial(_stage, method)
+    segments_of(meeting(300, 2, seed=1))  # imports and compiles
+    began = time.process_time()
+    with Peak() as peak:
+        found = segments_of(made)
+    seconds = time.process_time() - began
+    labels = [label for _, _, label in found]
     middles = made.embeddings.spans.mean(axis=1)
-    at = np.searchsorted([segment.start for segment in found], middles, side="right") - 1
+    at = np.searchsorted([start for start, _, _ in found], middles, side="right") - 1
     names, present = sorted(set(labels)), len(set(made.speakers.tolist()))
     joint = np.zeros((len(names), speakers))
     np.add.at(joint, (np.array([names.index(labels[i]) for i in at]), made.speakers), 1)
-    return (
-        f"{method:14} {windows:8} {windows * STEP_MS / 3.6e6:6.2f} h {present:3} speakers, found "
-        f"{len(names):3} accuracy {_matched(joint):.4f} {seconds:7.1f} s {extra:6.0f} MB extra"
-    )
+    return Measured(method, windows, present, len(names), _matched(joint), seconds, peak.megabytes)
 
 
-class _NoAudio:
+def _stage(method: str, made: Meeting) -> list[tuple[float, float, str]]:
+    stage = SpeakerClustering(ClusteringParameters.model_validate({"method": method}))
+    given = {"embedding": made.embeddings, "vad": made.speech}
+    return [(start, end, label) for start, end, label in stage.run(Inputs(NoAudio(), given))]
+
+
+def _dense(made: Meeting) -> list[tuple[float, float, str]]:
+    """As 3D-Speaker does it."""
+    labels = three_d_speaker_spectral(made.embeddings.vectors)
+    found = stretches(made.embeddings.spans, labels, 0.0)
+    return [(1000 * start, 1000 * end, str(label)) for start, end, label in found]
+
+
+class NoAudio:
     """Clustering hears nothing."""
 
     def __init__(self) -> None:
@@ -102,24 +130,36 @@ def _matched(joint: NDArray[np.float64]) -> float:
     return float(joint[rows, columns].sum() / joint.sum())
 
 
+def scale_table(
+    hours: Iterable[float], methods: Sequence[str] = ("spectral", DENSE), speakers: int = 8
+) -> Table:
+    """A row a method and length; where the dense method cannot run, what it would need."""
+    table = Table(box=None, caption="s: CPU time; MB: added at the peak")
+    for column in ("hours", "windows", "method", "speakers found", "accuracy", "s", "MB"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for length in hours:
+        windows = round(length * 3.6e6 / STEP_MS)
+        for method in methods:
+            cells = [f"{length:g}", f"{windows}", method]
+            if method == DENSE and windows > DENSE_MOST:
+                needed = 8 * windows**2 / 2**30
+                table.add_row(*cells, "-", "-", "not run", f"{needed:.0f} GiB a matrix")
+                continue
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                row = pool.submit(measure, method, windows, speakers).result()
+            found = f"{row.found} of {row.speakers}"
+            cells += [found, f"{row.accuracy:.4f}", f"{row.seconds:.1f}", f"{row.megabytes:.0f}"]
+            table.add_row(*cells)
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--methods", nargs="+", default=["spectral", "umap-hdbscan"])
-    parser.add_argument("--windows", nargs="+", type=int, default=[200, 1200, 4800, 28800, 48000])
-    parser.add_argument("--speakers", nargs="+", type=int, default=[5])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--hours", nargs="+", type=float, default=[0.05, 0.25, 1, 6, 10, 24])
+    parser.add_argument("--speakers", type=int, default=8)
     arguments = parser.parse_args()
-    cases = [
-        (method, windows, speakers)
-        for speakers in arguments.speakers
-        for windows in arguments.windows
-        for method in arguments.methods
-    ]
-    if len(cases) == 1:
-        print(measure(*cases[0]))
-        return
-    for method, windows, speakers in cases:
-        case = ["--methods", method, "--windows", str(windows), "--speakers", str(speakers)]
-        subprocess.run([sys.executable, "-m", "benchmarks.clustering", *case], check=False)
+    Console(width=110).print(scale_table(arguments.hours, arguments.methods, arguments.speakers))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from training.asr_data import load_audio, spoken
 from training.splits import is_held_out, read_manifest
 
 VOCABULARY = ("<blank>", " ", "a", "b", "c")
-WORST_WER = 0.75  # the model card says what to expect; a bug gives 1
+WORST_WER = 0.32  # measured: 0.21 to 0.23; a bug gives 1
 
 
 class Samples:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ModelError
 from stages.asr.beam import BeamOptions, BeamSearch
+from stages.asr.ctc_network import CtcNetwork, NetworkOptions
 from stages.asr.decoders import LetterDecoder, LexiconDecoder
 from stages.asr.decoding import FrameWord, greedy
 from stages.asr.lexicon import Lexicon, read_pronunciations
 from stages.asr.ngram import BEGIN, END, NgramModel
 from stages.asr.stage import CtcAsr, CtcParameters
-from stages.models import locate
+from stages.audio.features import FbankOptions
+from stages.models import locate, save_model
 
 VOCABULARY = ("<blank>", " ", "'", *"abcdefghijklmnopqrstuvwxyz")
 
@@ -183,9 +186,24 @@ def test_a_minute_of_posteriors_takes_little_time(search: BeamSearch) -> None:
     assert time.process_time() - started < 60 * 0.03
 
 
-def test_the_stage_takes_either_decoder_and_names_what_is_missing() -> None:
-    both = [CtcAsr(CtcParameters(decoder=name)) for name in ("greedy", "beam")]
-    assert both[0].weights_digest() != both[1].weights_digest()
+def test_the_stage_names_the_decoder_that_phones_need_and_a_wrong_language_model() -> None:
+    with pytest.raises(ModelError, match="set asr.decoder=beam"):
+        CtcAsr(CtcParameters(decoder="greedy")).load()
     with pytest.raises(ModelError, match="not an NgramModel"):
         CtcAsr(CtcParameters(language_model="bundled/en-ctc")).load()
-    CtcAsr(CtcParameters(decoder="greedy", language_model="bundled/absent")).load()
+
+
+def test_an_acoustic_model_of_letters_takes_every_decoder(tmp_path: Path) -> None:
+    network = CtcNetwork(NetworkOptions(len(VOCABULARY), width=16, blocks=1))
+    config = {"network": asdict(network.options), "frontend": asdict(FbankOptions())}
+    save_model(tmp_path, network.state_dict(), config | {"onset_ms": 0, "tail": 2})
+    (tmp_path / "tokens.json").write_text(json.dumps(VOCABULARY))
+    digests = set()
+    for decoder in ("greedy", "prefix", "beam"):
+        stage = CtcAsr(CtcParameters(model=str(tmp_path), decoder=decoder))
+        stage.load()
+        digests.add(stage.weights_digest())
+    assert len(digests) == 2  # the language model matters to the beam alone
+    CtcAsr(
+        CtcParameters(model=str(tmp_path), decoder="greedy", language_model="bundled/absent")
+    ).load()

@@ -35,24 +35,34 @@ def prefix_paths(
 def likeliest(probs: NDArray[np.float64], size: int) -> Prefix:
     """The token sequence of the greatest total probability among those the beam keeps, from
     probs [T, V]."""
+    # A prefix is a number: the prefix that it extends, and by which token. 0 is the empty one.
+    extends, tokens, numbers = [0], [BLANK], dict[tuple[int, int], int]()
     # Of each prefix: the probability of its paths that end in a blank, and in its last token.
-    beam: dict[Prefix, tuple[float, float]] = {(): (1.0, 0.0)}
+    beam: dict[int, tuple[float, float]] = {0: (1.0, 0.0)}
     for frame in probs:
         blank = float(frame[BLANK])
         likely = [(k, float(frame[k])) for k in np.flatnonzero(frame > _LEAST).tolist() if k]
-        grown: defaultdict[Prefix, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        grown: defaultdict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
         for prefix, (silent, voiced) in beam.items():
-            total = silent + voiced
+            total, last = silent + voiced, tokens[prefix]
             grown[prefix][0] += total * blank
-            if prefix:
-                grown[prefix][1] += voiced * float(frame[prefix[-1]])
+            if last != BLANK:
+                grown[prefix][1] += voiced * float(frame[last])
             for token, prob in likely:
-                again = prefix and token == prefix[-1]
-                grown[(*prefix, token)][1] += prob * (silent if again else total)
+                longer = numbers.setdefault((prefix, token), len(tokens))
+                if longer == len(tokens):
+                    extends.append(prefix)
+                    tokens.append(token)
+                grown[longer][1] += prob * (silent if token == last else total)
         kept = sorted(grown.items(), key=lambda item: -sum(item[1]))[:size]
         scale = sum(kept[0][1])  # so that hours of frames stay within float's range
         beam = {prefix: (a / scale, b / scale) for prefix, (a, b) in kept}
-    return max(beam, key=lambda prefix: sum(beam[prefix]))
+    best = max(beam, key=lambda prefix: sum(beam[prefix]))
+    sequence: list[int] = []
+    while best:
+        sequence.append(tokens[best])
+        best = extends[best]
+    return tuple(reversed(sequence))
 
 
 def align(log_probs: NDArray[np.float32], tokens: Prefix) -> NDArray[np.int64]:

@@ -1,0 +1,1 @@
+"""How others group speaker embeddings: their published rules, written anew, for comparison."""
