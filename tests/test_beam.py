@@ -187,7 +187,7 @@ def test_a_minute_of_posteriors_takes_little_time(search: BeamSearch) -> None:
 
 
 def test_the_stage_names_the_decoder_that_phones_need_and_a_wrong_language_model() -> None:
-    with pytest.raises(ModelError, match="set asr.decoder=beam"):
+    with pytest.raises(ModelError, match=r"set asr\.decoder=beam"):
         CtcAsr(CtcParameters(decoder="greedy")).load()
     with pytest.raises(ModelError, match="not an NgramModel"):
         CtcAsr(CtcParameters(language_model="bundled/en-ctc")).load()
