@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipeline.records import Transcript
+
+# Threads that wait for work sleep, before torch is loaded and reads this. By default they spin,
+# and where another program wants the same cores, everybody waits for the spinning ones.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def transcribe(

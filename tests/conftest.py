@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import pipeline  # noqa: F401 (before any test loads torch)
 from tests.s3_server import Bucket, environment, fresh_bucket, s3_server
 
 ROOT = Path(__file__).resolve().parents[1]
