@@ -9,7 +9,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks.demo
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
