@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
@@ -85,6 +85,28 @@ def _digest(path: Path, _modified: int) -> str:
 
 def _matters(file: Path) -> bool:
     return file.suffix != ".md" and not file.name.startswith(".")
+
+
+class WithModel:
+    """For a stage whose parameter `model` names the one folder that it loads. `package`: where
+    its bundled models lie, say "stages.vad"."""
+
+    package: ClassVar[str]
+    parameters: Any
+
+    @property
+    def model(self) -> str:
+        """See `Stage`."""
+        return str(self.parameters.model)
+
+    @property
+    def folder(self) -> ModelFolder:
+        """ModelError where it is not there; see `locate`."""
+        return locate(self.model, self.package)
+
+    def weights_digest(self) -> str:
+        """See `Stage`."""
+        return self.folder.digest()
 
 
 def locate(model: str, package: str) -> ModelFolder:

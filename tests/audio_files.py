@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import correlate
 
+from pipeline.stage import Block
 from stages.audio.decode import AudioParameters, AudioSource
+
+
+class Samples:
+    """A recording in memory, in blocks that divide nothing evenly."""
+
+    def __init__(self, samples: NDArray[np.float32]) -> None:
+        self.samples = samples
+        self.notes: list[str] = []
+
+    def blocks(self) -> Iterator[Block]:
+        for start in range(0, len(self.samples), 7777):
+            yield Block(start, self.samples[start : start + 7777])
 
 
 def bursts(seconds: float, rate: int) -> NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,27 +13,17 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ModelError
 from pipeline.records import Span, Word
-from pipeline.stage import Block, Inputs
+from pipeline.stage import Inputs
 from stages.asr.decoding import Decoded, along, greedy, words
 from stages.asr.segments import placed
 from stages.asr.stage import CtcAsr, CtcParameters, Recogniser
 from stages.models import locate
+from tests.audio_files import Samples
 from training.asr_data import load_audio, spoken
 from training.splits import is_held_out, read_manifest
 
 VOCABULARY = ("<blank>", " ", "a", "b", "c")
 WORST_WER = 0.32  # measured: 0.21 to 0.23; a bug gives 1
-
-
-class Samples:
-    """A recording in memory, in blocks that divide nothing evenly."""
-
-    def __init__(self, samples: NDArray[np.float32]) -> None:
-        self.samples = samples
-
-    def blocks(self) -> Iterator[Block]:
-        for start in range(0, len(self.samples), 7777):
-            yield Block(start, self.samples[start : start + 7777])
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from numpy.typing import NDArray
 
 from pipeline.errors import ModelError
 from pipeline.records import Sentence, Span, Turn, Word
-from pipeline.stage import Block, Inputs
+from pipeline.stage import Inputs
 from stages.asr.decoding import along, words
 from stages.asr.gigaam import (
     GigaAmAsr,
@@ -33,21 +32,10 @@ from stages.emotion.gigaam import GigaAmEmotion, GigaAmEmotionParameters
 from stages.models import ModelFolder
 from stages.punctuation.as_written import AsWritten, AsWrittenParameters
 from tests import gigaam_peer as peer
+from tests.audio_files import Samples
 
 CLOSE = 1e-4
 VERSIONS = ("v1", "v2", "v3")
-
-
-class Samples:
-    """A recording in memory."""
-
-    def __init__(self, samples: NDArray[np.float32]) -> None:
-        self.samples = samples
-        self.notes: list[str] = []
-
-    def blocks(self) -> Iterator[Block]:
-        for start in range(0, len(self.samples), 7777):
-            yield Block(start, self.samples[start : start + 7777])
 
 
 @pytest.fixture(scope="module")

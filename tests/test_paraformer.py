@@ -4,7 +4,6 @@ kept of it (`paraformer_peer.py`); and the stage around it: batches, odd segment
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ModelError, UsageError
 from pipeline.records import Span, Word
-from pipeline.stage import Block, Inputs
+from pipeline.stage import Inputs
 from stages.asr.cif import ALMOST_ONE, fire_frames, integrate, token_times
 from stages.asr.paraformer_stage import (
     ParaformerAsr,
@@ -26,6 +25,7 @@ from stages.asr.paraformer_stage import (
 )
 from stages.asr.pieces import join_tokens
 from stages.models import ModelFolder
+from tests import audio_files
 from tests.conftest import hansard
 from tests.paraformer_folders import SMALL, make_folder
 from tests.paraformer_peer import (
@@ -42,18 +42,6 @@ from tests.test_sentence_cache import SMALL as SENTENCE_SIZES
 from tests.test_sentence_cache import make_folder as make_punctuation
 
 Samples = NDArray[np.float32]
-
-
-class Recorded:
-    """A recording in memory, in blocks that divide nothing evenly."""
-
-    def __init__(self, samples: Samples) -> None:
-        self.samples = samples
-        self.notes: list[str] = []
-
-    def blocks(self) -> Iterator[Block]:
-        for start in range(0, len(self.samples), 7777):
-            yield Block(start, self.samples[start : start + 7777])
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +233,7 @@ def test_half_of_the_precision_changes_few_tokens(
 
 
 def run(made: ParaformerAsr, samples: Samples, *spans: Span) -> tuple[tuple[Word, ...], list[str]]:
-    inputs = Inputs(Recorded(samples), {"vad": spans})
+    inputs = Inputs(audio_files.Samples(samples), {"vad": spans})
     return made.run(inputs), inputs.notes
 
 
@@ -265,7 +253,9 @@ def test_words_come_in_the_order_of_the_recording_whatever_the_batches(seaco: Pa
 def test_a_long_segment_goes_alone(seaco: Path) -> None:
     made = stage(seaco, batch_size_threshold_s=3, batch_size_s=100)
     spans = (Span(0, 2900), Span(3000, 5900), Span(6000, 9000), Span(9000, 12_100))
-    batches = made.batches(Inputs(Recorded(np.zeros(13 * 16000, np.float32)), {"vad": spans}))
+    batches = made.batches(
+        Inputs(audio_files.Samples(np.zeros(13 * 16000, np.float32)), {"vad": spans})
+    )
     assert sorted([index for index, _ in group] for group in batches) == [[0, 1], [2], [3]]
 
 

@@ -212,29 +212,31 @@ def spec_augment(features: Tensor, lengths: Tensor) -> Tensor:
 
 
 def held_out_sample(data: Path, each: int) -> list[tuple[Tensor, str]]:
-    """The first `each` held-out utterances of every recorded corpus."""
+    """The first `each` held-out utterances of every recorded corpus, and their phones as the
+    words are usually pronounced."""
     sample: list[tuple[Tensor, str]] = []
     for folder in RECORDED:
         rows = [u for u in read_manifest(data / folder) if is_held_out(u.speaker, u.split)]
         rows = [u for u in rows if spoken(u.text)][:each]
         sample += [(torch.from_numpy(load_audio(u.audio)), spoken(u.text)) for u in rows]
-    return sample
+    usual = pronounce(word for _, text in sample for word in text.split())
+    return [
+        (waveform, " ".join(phone for word in text.split() for phone in usual[word][0]))
+        for waveform, text in sample
+    ]
 
 
 @torch.inference_mode()
 def phone_error_rate(trainer: Trainer, sample: list[tuple[Tensor, str]]) -> float:
-    """PER of the averaged weights against the usual pronunciations, best path, one utterance at
-    a time."""
+    """PER of the averaged weights, best path, one utterance at a time."""
     network = CtcNetwork(trainer.network.options).eval()
     network.load_state_dict(trainer.average)
-    usual = pronounce(word for _, text in sample for word in text.split())
-    heard, said = [], []
-    for waveform, text in sample:
+    heard = []
+    for waveform, _ in sample:
         features, counts = trainer.fbank(waveform[None], torch.tensor([len(waveform)]))
         best = network(features, counts)[0][0].argmax(dim=-1).unique_consecutive()
         heard.append(" ".join(TOKENS[token] for token in best.tolist() if token))
-        said.append(" ".join(phone for word in text.split() for phone in usual[word][0]))
-    return float(jiwer.wer(said, heard))
+    return float(jiwer.wer([said for _, said in sample], heard))
 
 
 def start(options: argparse.Namespace, targets: Targets) -> Trainer:

@@ -92,7 +92,7 @@ def discounts(counts: Ints) -> Floats:
     """What is taken from each count: float64 like `counts` (Chen and Goodman's D1, D2, D3+)."""
     n = [max(1, int((counts == times).sum())) for times in (1, 2, 3, 4)]
     share = n[0] / (n[0] + 2 * n[1])
-    # Bounded, for text that counts several times makes some counts rarer than their neighbours.
+    # Bounded, for in a small text some counts are rarer than their neighbours.
     by_count = [min(k - 0.05, max(0.3, k - (k + 1) * share * n[k] / n[k - 1])) for k in (1, 2, 3)]
     taken: Floats = np.array([0.0, *by_count])[np.minimum(counts, 3)]
     return taken

@@ -25,8 +25,9 @@ from stages.asr.decoding import FrameWord, greedy
 from stages.asr.gigaam_checkpoint import BUFFERS, GigaAmCheckpoint, read_checkpoint
 from stages.asr.prefix import prefix_paths
 from stages.asr.segments import LEAST_CONFIDENCE, AsrParameters, SegmentAsr
+from stages.audio.cutting import at_least
 from stages.audio.log_mel import LogMel, LogMelOptions
-from stages.models import ModelFolder, locate
+from stages.models import ModelFolder
 
 BLANK_TOKEN = "<blank>"
 UNKNOWN_TEXT = "⁇"
@@ -46,10 +47,8 @@ class GigaAm(nn.Module):
         """Waveforms [B, T], lengths [B] in samples, to [B, frames, d_model] (one every 40 ms) and
         the frames of each row. A row shorter than a window is read as if silence followed."""
         least = self.preprocessor.options.least
-        waveforms = nn.functional.pad(waveforms, (0, max(0, least - waveforms.shape[1])))
-        encoded: tuple[Tensor, Tensor] = self.encoder(
-            *self.preprocessor(waveforms, lengths.clamp(min=least))
-        )
+        features = self.preprocessor(*at_least(least, waveforms, lengths))
+        encoded: tuple[Tensor, Tensor] = self.encoder(*features)
         return encoded
 
 
@@ -148,16 +147,8 @@ class GigaAmAsr(SegmentAsr[GigaAmParameters]):
     version = 1
     parameters_type = GigaAmParameters
 
-    @property
-    def model(self) -> str:
-        return self.parameters.model
-
-    def weights_digest(self) -> str:
-        return locate(self.parameters.model, "stages.asr").digest()
-
     def load(self) -> None:
-        folder = locate(self.parameters.model, "stages.asr")
-        self._recogniser = GigaAmRecogniser.read(folder, self.parameters)
+        self._recogniser = GigaAmRecogniser.read(self.folder, self.parameters)
 
 
 def read_options(checkpoint: GigaAmCheckpoint) -> tuple[LogMelOptions, ConformerOptions]:

@@ -22,8 +22,9 @@ from stages.asr.paraformer import Paraformer, ParaformerSizes
 from stages.asr.pieces import join_tokens
 from stages.asr.seaco import Spelling, read_seg_dict
 from stages.asr.segments import LEAST_CONFIDENCE, AsrParameters, Heard, SegmentAsr
+from stages.audio.cutting import at_least
 from stages.audio.features import Cmvn, Fbank, FbankOptions, load_cmvn, stack_frames
-from stages.models import ModelFolder, locate
+from stages.models import ModelFolder
 from stages.sanm import mask
 
 _BIAS_PARTS = ("bias_encoder.", "seaco_decoder.", "hotword_output_layer.")
@@ -173,8 +174,7 @@ class ParaformerRecogniser:
     def features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """What the network reads, [B, F, M], and each row's frames [B]."""
         least = self.layout.fbank.frame_length
-        waveforms = torch.nn.functional.pad(waveforms, (0, max(0, least - waveforms.shape[1])))
-        features, frames = self.fbank(waveforms, lengths.clamp(min=least))
+        features, frames = self.fbank(*at_least(least, waveforms, lengths))
         stacked, frames = stack_frames(features, frames, self.layout.lfr_m, self.layout.lfr_n)
         return self.cmvn(stacked), frames
 
@@ -185,13 +185,9 @@ class ParaformerAsr(SegmentAsr[ParaformerParameters]):
     version = 1
     parameters_type = ParaformerParameters
 
-    @property
-    def model(self) -> str:
-        return self.parameters.model
-
     def weights_digest(self) -> str:
         """Over a file of hotwords, too. ModelError where the model has no use for hotwords."""
-        folder = self._folder()
+        folder = self.folder
         given = read_hotwords(self.parameters.hotwords)
         if not given:
             return folder.digest()
@@ -206,7 +202,7 @@ class ParaformerAsr(SegmentAsr[ParaformerParameters]):
     def load(self) -> None:
         known, _ = self._spelt()
         dtype: torch.dtype = getattr(torch, self.parameters.precision)
-        self._recogniser = ParaformerRecogniser.read(self._folder(), known, dtype)
+        self._recogniser = ParaformerRecogniser.read(self.folder, known, dtype)
 
     def merge(self, results: Iterable[list[Heard]], inputs: Inputs) -> tuple[Word, ...]:
         _, unknown = self._spelt()
@@ -216,15 +212,12 @@ class ParaformerAsr(SegmentAsr[ParaformerParameters]):
             )
         return super().merge(results, inputs)
 
-    def _folder(self) -> ModelFolder:
-        return locate(self.parameters.model, "stages.asr")
-
     def _spelt(self) -> tuple[list[list[int]], list[str]]:
         """The hotwords as token ids, and those that the model cannot spell."""
         hotwords = read_hotwords(self.parameters.hotwords)
         if not hotwords:
             return [], []
-        folder = self._folder()
+        folder = self.folder
         ids = {token: at for at, token in enumerate(Layout.read(folder).tokens)}
         spelling = Spelling(ids, read_seg_dict(folder.path / "seg_dict"))
         spelt = {word: spelling.tokens(word) for word in hotwords}

@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.records import Span, Word
 from pipeline.stage import SAMPLE_RATE, BatchedStage, Inputs, Parameters
 from stages.audio.cutting import Cut, bucketed, cut, pad
+from stages.models import WithModel
 
 LEAST_CONFIDENCE = 0.0001
 """Of a word: 0 would say that it was not heard at all."""
@@ -51,9 +52,10 @@ class Heard:
 AsrParametersT = TypeVar("AsrParametersT", bound=AsrParameters)
 
 
-class SegmentAsr(BatchedStage[AsrParametersT, tuple[Word, ...], list[Cut], list[Heard]]):
+class SegmentAsr(WithModel, BatchedStage[AsrParametersT, tuple[Word, ...], list[Cut], list[Heard]]):
     """Words sorted by start, inside their segments. `load` of a subclass sets `_recogniser`."""
 
+    package = "stages.asr"
     needs = ("audio", "vad")
     artifact_type = tuple[Word, ...]
 

@@ -24,6 +24,7 @@ from stages.asr.lexicon import Lexicon, read_pronunciations
 from stages.asr.ngram import NgramModel
 from stages.asr.prefix import prefix_paths
 from stages.asr.segments import LEAST_CONFIDENCE, AsrParameters, SegmentAsr
+from stages.audio.cutting import at_least
 from stages.audio.features import Fbank, FbankOptions
 from stages.models import ModelFolder, locate
 
@@ -86,8 +87,7 @@ class Recogniser:
         """Waveforms float32 [B, T], lengths [B] in samples, to the words of each row, in ms from
         its beginning. A row shorter than one window is read as if silence followed."""
         least = self.fbank.options.frame_length
-        waveforms = torch.nn.functional.pad(waveforms, (0, max(0, least - waveforms.shape[1])))
-        features, frames = self.fbank(waveforms, lengths.clamp(min=least))
+        features, frames = self.fbank(*at_least(least, waveforms, lengths))
         log_probs, frames = self.network(features, frames)
         found = self.decoder(log_probs.numpy(), frames.numpy())
         return [[self._timed(word) for word in row] for row in found]
@@ -104,7 +104,7 @@ def read_decoder(folder: ModelFolder, parameters: CtcParameters, tail: int) -> D
     vocabulary = tuple(json.loads(folder.file("tokens.json").read_text()))
     pronounced = folder.path / "lexicon.txt"
     if parameters.decoder == "beam":
-        model = read_language_model(locate(parameters.language_model, "stages.asr"))
+        model = read_language_model(locate(parameters.language_model, CtcAsr.package))
         known = read_pronunciations(pronounced) if pronounced.exists() else None
         options = BeamOptions(parameters.lm_weight, parameters.word_score, parameters.beam_size)
         search = BeamSearch(model, Lexicon.build(model, vocabulary, known), options)
@@ -129,18 +129,12 @@ class CtcAsr(SegmentAsr[CtcParameters]):
     version = 2
     parameters_type = CtcParameters
 
-    @property
-    def model(self) -> str:
-        return self.parameters.model
-
     def weights_digest(self) -> str:
-        acoustic = locate(self.parameters.model, "stages.asr").digest()
+        acoustic = self.folder.digest()
         if self.parameters.decoder != "beam":
             return acoustic
-        both = acoustic + locate(self.parameters.language_model, "stages.asr").digest()
+        both = acoustic + locate(self.parameters.language_model, self.package).digest()
         return f"sha256:{hashlib.sha256(both.encode()).hexdigest()}"
 
     def load(self) -> None:
-        self._recogniser = Recogniser.read(
-            locate(self.parameters.model, "stages.asr"), self.parameters
-        )
+        self._recogniser = Recogniser.read(self.folder, self.parameters)

@@ -194,3 +194,10 @@ def prefetch(source: Iterable[ItemT], depth: int) -> Iterator[ItemT]:
         stop.set()
         slots.release()
         thread.join()
+
+
+def at_least(samples: int, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Waveforms [B, T] and lengths [B] whose shorter rows are as if silence followed: a row of
+    fewer samples than one window of the features would give no frame."""
+    missing = max(0, samples - waveforms.shape[1])
+    return torch.nn.functional.pad(waveforms, (0, missing)), lengths.clamp(min=samples)

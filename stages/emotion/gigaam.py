@@ -21,7 +21,7 @@ from stages.asr.gigaam import GigaAm, loaded, read_options
 from stages.asr.gigaam_checkpoint import GigaAmCheckpoint, read_checkpoint, read_config
 from stages.audio.cutting import Cut, bucketed, cut, pad
 from stages.emotion.turns import Tagged, TaggingParameters, TurnTagging
-from stages.models import ModelFolder, locate
+from stages.models import ModelFolder
 
 
 class GigaAmEmotionParameters(TaggingParameters):
@@ -98,18 +98,11 @@ class GigaAmEmotion(TurnTagging[GigaAmEmotionParameters]):
 
     _network: GigaAmEmo | None = None
 
-    @property
-    def model(self) -> str:
-        return self.parameters.model
-
-    def weights_digest(self) -> str:
-        return self._folder().digest()
-
     def labels(self) -> Sequence[str]:
-        return class_names(self._folder())
+        return class_names(self.folder)
 
     def load(self) -> None:
-        self._network = GigaAmEmo.read(self._folder())
+        self._network = GigaAmEmo.read(self.folder)
 
     def batches(self, inputs: Inputs) -> Iterator[list[Cut]]:
         spans = [piece.span for piece in self.pieces(inputs)]
@@ -122,6 +115,3 @@ class GigaAmEmotion(TurnTagging[GigaAmEmotionParameters]):
             raise RuntimeError("the stage has no weights yet: call load() first")
         found: NDArray[np.float32] = self._network(*pad(batch)).numpy()
         return [Tagged(piece, row) for (piece, _), row in zip(batch, found, strict=True)]
-
-    def _folder(self) -> ModelFolder:
-        return locate(self.parameters.model, "stages.emotion")

@@ -16,7 +16,6 @@ from stages.audio.cutting import Cut, cut
 from stages.emotion.features import SHORTEST
 from stages.emotion.head import EmotionHead, load_head
 from stages.emotion.turns import Tagged, TaggingParameters, TurnTagging
-from stages.models import locate
 
 
 class EmotionParameters(TaggingParameters):
@@ -36,19 +35,12 @@ class EmotionTagging(TurnTagging[EmotionParameters]):
 
     _head: EmotionHead | None = None
 
-    @property
-    def model(self) -> str:
-        return self.parameters.model
-
-    def weights_digest(self) -> str:
-        return locate(self.parameters.model, "stages.emotion").digest()
-
     def labels(self) -> Sequence[str]:
-        named: Sequence[str] = locate(self.parameters.model, "stages.emotion").config()["labels"]
+        named: Sequence[str] = self.folder.config()["labels"]
         return named
 
     def load(self) -> None:
-        self._head = load_head(locate(self.parameters.model, "stages.emotion"))
+        self._head = load_head(self.folder)
 
     def batches(self, inputs: Inputs) -> Iterator[list[Cut]]:
         spans = [piece.span for piece in self.pieces(inputs)]

@@ -17,6 +17,7 @@ from pydantic import Field
 from pipeline.records import Span, Turn
 from pipeline.stage import BatchedStage, Inputs, Parameters
 from stages.audio.cutting import Cut
+from stages.models import WithModel
 
 NEUTRAL = "neutral"
 BRIDGED_PAUSE = 300
@@ -51,9 +52,12 @@ class Tagged(NamedTuple):
     probabilities: NDArray[np.float32]
 
 
-class TurnTagging(BatchedStage[TaggingParametersT, tuple[Turn, ...], list[Cut], list[Tagged]]):
+class TurnTagging(
+    WithModel, BatchedStage[TaggingParametersT, tuple[Turn, ...], list[Cut], list[Tagged]]
+):
     """Gives every turn the probabilities of its pieces, averaged by their length."""
 
+    package = "stages.emotion"
     needs = ("audio", "attribution")
     artifact_type = tuple[Turn, ...]
 

@@ -20,7 +20,7 @@ from pydantic import Field
 from pipeline.errors import ModelError, printable
 from pipeline.records import Sentence, Word
 from pipeline.stage import Inputs, Parameters, Stage
-from stages.models import ModelFolder, locate
+from stages.models import ModelFolder, WithModel
 from stages.punctuation.casing import capitalised, read_lexicon, written
 from stages.punctuation.ct_transformer import CtTransformer, CtTransformerConfig
 from stages.punctuation.marks import MarkSet, decide
@@ -156,9 +156,10 @@ class Punctuator:
         return texts
 
 
-class CtTransformerPunctuation(Stage[PunctuationParameters, tuple[Sentence, ...]]):
+class CtTransformerPunctuation(WithModel, Stage[PunctuationParameters, tuple[Sentence, ...]]):
     """Words as recognised to sentences; times and number of the words stay."""
 
+    package = "stages.punctuation"
     needs: ClassVar[tuple[str, ...]] = ("asr",)
     version: ClassVar[int] = 1
     parameters_type = PunctuationParameters
@@ -168,18 +169,14 @@ class CtTransformerPunctuation(Stage[PunctuationParameters, tuple[Sentence, ...]
         super().__init__(parameters)
         self._punctuator: Punctuator | None = None
 
-    @property
-    def model(self) -> str:
-        return self.parameters.model
-
     def weights_digest(self) -> str:
-        folder = self._folder()
+        folder = self.folder
         if self.parameters.chinese_words:
             check_segmenter(folder.path)
         return folder.digest()
 
     def load(self) -> None:
-        self._punctuator = Punctuator.read(self._folder(), self.parameters.chinese_words)
+        self._punctuator = Punctuator.read(self.folder, self.parameters.chinese_words)
 
     def run(self, inputs: Inputs) -> tuple[Sentence, ...]:
         """`asr` -> sentences. RuntimeError before `load`."""
@@ -204,9 +201,6 @@ class CtTransformerPunctuation(Stage[PunctuationParameters, tuple[Sentence, ...]
         ends = np.flatnonzero(self._punctuator.marks.is_end[chosen]) + 1
         bounds = [0, *ends.tolist()]
         return tuple(Sentence(tuple(done[a:b])) for a, b in pairwise(bounds))
-
-    def _folder(self) -> ModelFolder:
-        return locate(self.parameters.model, "stages.punctuation")
 
 
 def pauses_after(words: Sequence[Word]) -> NDArray[np.int64]:

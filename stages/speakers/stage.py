@@ -17,7 +17,7 @@ from pydantic import Field
 from pipeline.records import Embeddings, Span
 from pipeline.stage import SAMPLE_RATE, BatchedStage, Inputs, Parameters
 from stages.audio.cutting import cut
-from stages.models import locate
+from stages.models import WithModel
 from stages.speakers.embedder import SpeakerEmbedder, load_embedder, read_sizes
 
 
@@ -41,9 +41,12 @@ class WindowBatch(NamedTuple):
     waveforms: NDArray[np.float32]
 
 
-class CamPlusPlusStage(BatchedStage[CamPlusPlusParameters, Embeddings, WindowBatch, Embeddings]):
+class CamPlusPlusStage(
+    WithModel, BatchedStage[CamPlusPlusParameters, Embeddings, WindowBatch, Embeddings]
+):
     """Windows over each speech segment, sorted by start. No speech gives no embeddings."""
 
+    package = "stages.speakers"
     needs = ("audio", "vad")
     version = 1
     parameters_type = CamPlusPlusParameters
@@ -51,15 +54,8 @@ class CamPlusPlusStage(BatchedStage[CamPlusPlusParameters, Embeddings, WindowBat
 
     _embedder: SpeakerEmbedder | None = None
 
-    @property
-    def model(self) -> str:
-        return self.parameters.model
-
-    def weights_digest(self) -> str:
-        return locate(self.parameters.model, "stages.speakers").digest()
-
     def load(self) -> None:
-        self._embedder = load_embedder(locate(self.parameters.model, "stages.speakers"))
+        self._embedder = load_embedder(self.folder)
 
     def batches(self, inputs: Inputs) -> Iterator[WindowBatch]:
         """Every window has the same length: a shorter segment is repeated until it fills one,
@@ -84,7 +80,7 @@ class CamPlusPlusStage(BatchedStage[CamPlusPlusParameters, Embeddings, WindowBat
     def merge(self, results: Iterable[Embeddings], inputs: Inputs) -> Embeddings:
         parts = list(results)
         if not parts:
-            dim = read_sizes(locate(self.parameters.model, "stages.speakers")).embedding_size
+            dim = read_sizes(self.folder).embedding_size
             return Embeddings(np.empty((0, 2), np.int32), np.empty((0, dim), np.float32))
         spans = np.concatenate([part.spans for part in parts])
         order = np.lexsort((spans[:, 1], spans[:, 0]))

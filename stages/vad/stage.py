@@ -11,7 +11,7 @@ from pydantic import Field
 from pipeline.records import Span
 from pipeline.stage import BatchedStage, Inputs, Parameters
 from stages.audio.features import Fbank
-from stages.models import locate
+from stages.models import WithModel
 from stages.vad.endpoint import FRAME_MS, EndpointOptions, segments
 from stages.vad.fsmn import FsmnModel, load_fsmn, read_config
 from stages.vad.posteriors import Frames, Window, posteriors, windows
@@ -69,9 +69,10 @@ class FsmnVadParameters(Parameters):
         )
 
 
-class FsmnVad(BatchedStage[FsmnVadParameters, tuple[Span, ...], Window, Frames]):
+class FsmnVad(WithModel, BatchedStage[FsmnVadParameters, tuple[Span, ...], Window, Frames]):
     """Posteriors window by window, then one decision over the whole recording."""
 
+    package = "stages.vad"
     needs: ClassVar[tuple[str, ...]] = ("audio",)
     version: ClassVar[int] = 1
     parameters_type: ClassVar[type[Parameters]] = FsmnVadParameters
@@ -79,20 +80,13 @@ class FsmnVad(BatchedStage[FsmnVadParameters, tuple[Span, ...], Window, Frames])
 
     _loaded: tuple[FsmnModel, Fbank] | None = None
 
-    @property
-    def model(self) -> str:
-        return self.parameters.model
-
-    def weights_digest(self) -> str:
-        return locate(self.parameters.model, "stages.vad").digest()
-
     def load(self) -> None:
-        model = load_fsmn(locate(self.parameters.model, "stages.vad"))
+        model = load_fsmn(self.folder)
         self._loaded = model, Fbank(model.config.fbank)
 
     def batches(self, inputs: Inputs) -> Iterator[Window]:
         """The audio and what each window of it leans on; reads the model's config alone."""
-        config = read_config(locate(self.parameters.model, "stages.vad"))
+        config = read_config(self.folder)
         return windows(inputs.audio.blocks(), config, self.parameters.block_ms // FRAME_MS)
 
     def compute(self, batch: Window) -> Frames:
