@@ -34,13 +34,21 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     ):
         raise UsageError("a time limit needs the main thread and a system with interval timers")
 
+    rung = False
+
     def ring(number: int, frame: FrameType | None) -> None:
+        nonlocal rung
+        rung = True
         raise OutOfTimeError
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)  # again: a bare except may swallow one
     try:
         yield
+    except Exception:
+        if rung:  # C code may turn what `ring` raised into an error of its own
+            raise OutOfTimeError from None
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

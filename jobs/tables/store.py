@@ -144,7 +144,8 @@ class Store:
         if data is None:
             raise FileNotFoundError(self.folder.path(name))
         try:
-            return pq.read_table(pa.BufferReader(data), columns=columns)
+            # In this thread: one of Arrow's own that still holds `data` when Python ends aborts.
+            return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns, use_threads=False)
         except pa.ArrowException as error:
             where = printable(self.folder.path(name))
             raise OutputError(f"{where}: {error}{self._way_out}") from None
