@@ -1,0 +1,92 @@
+"""A training on several machines: every worker runs the same script, draws batches of its own, and
+steps with the mean of all gradients. Ray Train starts the workers and connects them.
+
+A recipe calls `launch` once, `average` where it has a number or gradients that all must share, and
+writes files only where `first()` holds. Alone, in one process, these do nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as group
+
+from pipeline.errors import HansardError
+
+OptionsT = TypeVar("OptionsT")
+
+
+def rank() -> int:
+    """Which of the workers this is, from 0."""
+    return group.get_rank() if group.is_initialized() else 0
+
+
+def first() -> bool:
+    """Whether this worker writes the log, the checkpoints and the model."""
+    return rank() == 0
+
+
+def average(tensors: Iterable[Tensor]) -> None:
+    """Puts the mean over all workers in place of each tensor. All workers have to call it."""
+    if not group.is_initialized():
+        return
+    found = list(tensors)
+    flat = torch.cat([tensor.flatten() for tensor in found])
+    group.all_reduce(flat)
+    means = (flat / group.get_world_size()).split([tensor.numel() for tensor in found])
+    for tensor, mean in zip(found, means, strict=True):
+        tensor.copy_(mean.view_as(tensor))
+
+
+def average_gradients(module: torch.nn.Module) -> None:
+    """Of every parameter that takes part in the training, whether or not this batch touched it."""
+    parameters = [each for each in module.parameters() if each.requires_grad]
+    for each in parameters:
+        if each.grad is None:
+            each.grad = torch.zeros_like(each)
+    average(each.grad for each in parameters if each.grad is not None)
+
+
+def agree(value: float) -> float:
+    """The first worker's number, for all: a decision that ends a loop has to be the same one."""
+    if not group.is_initialized():
+        return value
+    told = torch.tensor([value], dtype=torch.float64)
+    group.broadcast(told, src=0)
+    return float(told)
+
+
+def launch(
+    train: Callable[[OptionsT], None], options: OptionsT, workers: int, address: str, out: Path
+) -> None:
+    """Runs `train` here, or, with more than one worker, on a Ray cluster: `address` as for
+    ray.init ("auto", HOST:PORT), empty for one on this machine. A worker takes a GPU where the
+    cluster has some. `out` must then be a folder that all machines see."""
+    if workers == 1:
+        train(options)
+        return
+    import ray
+    from ray.train import RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchTrainer
+
+    def loop(config: dict[str, Any]) -> None:
+        train(config["options"])
+
+    ray.init(address=address or "local", include_dashboard=False, logging_level="error")
+    try:
+        TorchTrainer(
+            loop,
+            train_loop_config={"options": options},
+            scaling_config=ScalingConfig(
+                num_workers=workers, use_gpu=ray.cluster_resources().get("GPU", 0) >= workers
+            ),
+            run_config=RunConfig(name="ray", storage_path=str(out.resolve())),
+        ).fit()
+    except TrainingFailedError as error:
+        raise HansardError(f"a worker failed: {error}") from None
+    finally:
+        ray.shutdown()
