@@ -1,64 +1,27 @@
-"""Punctuation read on from each full stop, as FunASR reads: against its loop, against FunASR
-itself where it is installed, and from a folder in the published layout."""
+"""Punctuation read on from each full stop, as FunASR reads: against its loop, and from a folder in
+the published layout. `test_funasr.py` holds it against FunASR itself."""
 
 from __future__ import annotations
 
-import json
-import random
-from importlib.util import find_spec
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import yaml
 from numpy.typing import NDArray
 
+from benchmarks.folders.ct_transformer import FULL_STOP, MARKS, make_folder
 from pipeline.errors import ModelError
 from pipeline.records import Word
 from pipeline.stage import Inputs
-from stages.models import ModelFolder
-from stages.punctuation.ct_transformer import CtTransformer, CtTransformerConfig
 from stages.punctuation.segmenting import tokenise
 from stages.punctuation.sentence_cache import read_on
-from stages.punctuation.stage import (
-    CtTransformerPunctuation,
-    PunctuationParameters,
-    Punctuator,
-)
+from stages.punctuation.stage import CtTransformerPunctuation, PunctuationParameters
+from tests.speech import spoken
 
-MARKS = ("<unk>", "_", "，", "。", "？", "、")
 ENDS = np.array([mark in "。？" for mark in MARKS])
 COMMAS = np.array([mark == "，" for mark in MARKS])
-FULL_STOP = 3
-SMALL = (32, 32, 4, 64, 2)
-
-
-def make_folder(path: Path, vocabulary: int, sizes: tuple[int, ...], marks: float) -> Path:
-    """A published layout with random weights; the higher `marks`, the more marks."""
-    tokens = ["<unk>", *("the", "and", "so", "meeting", "it's"), *map(chr, range(0x4E00, 0x6000))]
-    tokens += ["会议", "我们", "时间", *(f"x{at}" for at in range(vocabulary - len(tokens) - 3))]
-    config = CtTransformerConfig(vocabulary, MARKS, (), *sizes)
-    torch.manual_seed(0)
-    network = CtTransformer(config)
-    with torch.no_grad():
-        network.decoder.weight *= 3
-        network.decoder.bias.copy_(torch.tensor([-30, 3 - marks, 0.6, -0.2, -0.6, 0.0]))
-    settings = config.to_yaml() | {"tokenizer": "CharTokenizer"}
-    settings["tokenizer_conf"] = {"unk_symbol": "<unk>"}
-    path.mkdir(parents=True, exist_ok=True)
-    (path / "config.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), "utf-8")
-    (path / "tokens.json").write_text(json.dumps(tokens), "utf-8")
-    torch.save(network.state_dict(), path / "model.pt")
-    return path
-
-
-def spoken(count: int, seed: int = 1) -> list[str]:
-    drawn = random.Random(seed)
-    words = ["the", "and", "so", "meeting", "unheard", "USA", "it's"]
-    some = [drawn.choice(words) if drawn.random() < 0.2 else None for _ in range(count)]
-    return [word or chr(0x4E00 + drawn.randrange(0x1300)) for word in some]
 
 
 def loop_of_funasr(marks_of: Any, rows: NDArray[np.int64]) -> list[int]:
@@ -101,36 +64,6 @@ def test_marks_are_those_of_the_loop(count: int, rare: int) -> None:
     assert found.tolist() == loop_of_funasr(marks_of, rows)
 
 
-@pytest.mark.parametrize(
-    ("vocabulary", "sizes", "marks", "lengths"),
-    [
-        (6000, SMALL, 0.0, (1, 2, 20, 21, 41, 900)),
-        (6000, SMALL, -1.5, (500,)),
-        (272_727, (256, 256, 8, 1024, 4), 0.5, (20, 300)),
-        (471_067, (516, 516, 12, 2048, 12), 0.5, (130,)),
-    ],
-)
-def test_marks_are_those_of_funasr(
-    vocabulary: int,
-    sizes: tuple[int, ...],
-    marks: float,
-    lengths: tuple[int, ...],
-    tmp_path: Path,
-) -> None:
-    pytest.importorskip("funasr.auto.auto_model", exc_type=ImportError, reason="needs funasr")
-    from funasr import AutoModel
-
-    folder = make_folder(tmp_path, vocabulary, sizes, marks)
-    punctuator = Punctuator.read(ModelFolder(folder))
-    peer = AutoModel(model=str(folder), device="cpu", disable_update=True, disable_pbar=True)
-    for length in lengths:
-        words = spoken(length)
-        theirs = [int(mark) for mark in peer.generate(input=" ".join(words))[0]["punc_array"]]
-        assert punctuator.read_on(words).tolist() == theirs
-    seen = {int(mark) for mark in punctuator.read_on(spoken(400))}
-    assert {1, 3} < seen
-
-
 def test_chinese_words_are_read_as_words() -> None:
     """The mark belongs to the last character of a word, and numbers are one word, too."""
 
@@ -144,25 +77,11 @@ def test_chinese_words_are_read_as_words() -> None:
     assert [words[at] for at in word_of] == ["so", "们", "会", "0", "分", "the", "end"]
 
 
-def test_jieba_finds_the_words_as_for_funasr(tmp_path: Path) -> None:
-    pytest.importorskip("jieba", reason="needs hansard[zh]")
-    folder = make_folder(tmp_path, 6000, SMALL, 0.0)
-    (folder / "jieba_usr_dict").write_text("恒大会议 100\n", "utf-8")
-    punctuator = Punctuator.read(ModelFolder(folder))
-    tokens, _ = tokenise(["so", *"我们的恒大会议时间"], punctuator.segment)
-    assert tokens == ["so", "我们", "的", "恒大会议", "时间"]
-    words = [*"我们的时间会议恒大会议" * 9, "the", "meeting"]
-    assert len(punctuator.read_on(words)) == len(words)
-    peer = pytest.importorskip("funasr.auto.auto_model", exc_type=ImportError).AutoModel(
-        model=str(folder), device="cpu", disable_update=True, disable_pbar=True
-    )
-    theirs = [int(mark) for mark in peer.generate(input=" ".join(words))[0]["punc_array"]]
-    assert punctuator.read_on(words).tolist() == theirs
-
-
-@pytest.mark.skipif(find_spec("jieba") is not None, reason="jieba is installed")
-def test_without_jieba_a_model_that_needs_it_says_so(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path, 6000, SMALL, 0.0)
+def test_without_jieba_a_model_that_needs_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    folder = make_folder(tmp_path)
     (folder / "jieba_usr_dict").write_text("恒大会议 100\n", "utf-8")
     with pytest.raises(ModelError, match=r"pip install 'hansard\[zh\]'"):
         stage(folder).weights_digest()
@@ -176,7 +95,7 @@ def stage(folder: Path, **parameters: Any) -> CtTransformerPunctuation:
 
 
 def test_sentences_of_a_recording(tmp_path: Path) -> None:
-    made = stage(make_folder(tmp_path, 6000, SMALL, 0.5))
+    made = stage(make_folder(tmp_path))
     made.load()
     words = tuple(Word(w, 300 * at, 300 * at + 200, 0.9) for at, w in enumerate(spoken(400)))
     sentences = made.run(Inputs(audio=None, artifacts={"asr": words}))  # type: ignore[arg-type]
