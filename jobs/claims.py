@@ -20,7 +20,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,9 +72,9 @@ class Claims:
         self.lease = lease
 
     @contextmanager
-    def hold(self, recording: str) -> Iterator[Claim | Owner]:
+    def hold(self, recording: str, dead: Collection[str] = ()) -> Iterator[Claim | Owner]:
         """The claim, kept up by a thread until the end; or its owner, where another has it."""
-        held = self.acquire(recording)
+        held = self.acquire(recording, dead)
         if isinstance(held, Owner):
             yield held
             return
@@ -84,8 +84,9 @@ class Claims:
         finally:
             held.release()
 
-    def acquire(self, recording: str) -> Claim | Owner:
-        """One try. Takes over a claim whose owner is gone."""
+    def acquire(self, recording: str, dead: Collection[str] = ()) -> Claim | Owner:
+        """One try. Takes over a claim whose owner is gone, or known as one of the `dead` workers
+        (host:pid)."""
         mine = Owner(
             token=uuid.uuid4().hex,
             host=socket.gethostname(),
@@ -100,7 +101,7 @@ class Claims:
             if seen is None:  # renewed or released this moment
                 continue
             owner = _owner(seen)
-            if owner is not None and not owner.gone():
+            if owner is not None and not owner.gone() and owner.worker not in dead:
                 return owner
             data = _OWNER.dump_json(mine)
             if self._follow(recording, standing, seen, data):

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jobs.models import cli as models
+from jobs.options import (
+    FORMATS,
+    Address,
+    AsJson,
+    Folder,
+    Formats,
+    MaxAttempts,
+    MaxSpeakers,
+    MinSpeakers,
+    Out,
+    Profile,
+    ProgressEvery,
+    Settings,
+    Sources,
+    Speakers,
+    TimeLimit,
+    Where,
+    cluster_address,
+    with_counts,
+)
+from jobs.submit import cli as submitted
 from pipeline.errors import HansardError
+from pipeline.interrupt import listen
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="hansard",
@@ -18,35 +42,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-
-FORMATS = "json, srt, vtt, ass, txt, md, csv, rttm, stm, ctm, seglst, textgrid, html"
-Out = Annotated[str, typer.Option("--out", help="Output folder: transcripts, exports, artifacts.")]
-Formats = Annotated[
-    list[str] | None,
-    typer.Option("--format", help=f"{FORMATS}; repeatable. Default: json, srt, txt."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a recording on stdout.")]
-Sources = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SOURCE...",
-        help="Files, folders, globs, bucket prefixes, addresses, manifests (.jsonl, .csv, .scp).",
-    ),
-]
-Folder = Annotated[str, typer.Argument(metavar="OUT", help="A folder that `transcribe` wrote.")]
-Profile = Annotated[
-    str, typer.Option(help="A profile that comes with Hansard, or a path to a YAML file.")
-]
-Speakers = Annotated[int | None, typer.Option(help="The exact number of speakers.")]
-MinSpeakers = Annotated[int | None, typer.Option(help="At least so many speakers.")]
-MaxSpeakers = Annotated[int | None, typer.Option(help="At most so many speakers.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="stage.key=value: any parameter.")
-]
-TimeLimit = Annotated[
-    float | None,
-    typer.Option(help="Seconds that one recording may take before it fails.", min=0.001),
-]
 
 
 def _print_version(wanted: bool) -> None:
@@ -76,10 +71,11 @@ def transcribe(
     max_speakers: MaxSpeakers = None,
     formats: Formats = None,
     settings: Settings = None,
-    max_attempts: Annotated[
-        int | None, typer.Option(help="Leave what has failed so often. Default: try.", min=1)
-    ] = None,
+    max_attempts: MaxAttempts = None,
     time_limit: TimeLimit = None,
+    executor: Where = "local",
+    address: Address = "",
+    progress_every: ProgressEvery = None,
     as_json: AsJson = False,
 ) -> None:
     """Transcribe recordings into OUT. What is done already is not done again; what another run
@@ -91,22 +87,25 @@ def transcribe(
     hansard transcribe meeting.mp3 --out results --speakers 5
     hansard transcribe 's3://archive/2024/**/*.wav' --out s3://results/2024
     hansard transcribe calls.jsonl --out results --time-limit 3600
+    hansard transcribe archive/ --out results --executor ray
+    hansard transcribe s3://archive/ --out s3://results --executor ray --address ray://head:10001
     hansard transcribe phone.raw --out results --set audio.pcm_rate=8000
 
     Exit codes: 0 all done, 1 some recordings failed, 2 the call itself was wrong.
     """
-    from jobs.batch import Conduct
+    from jobs.recorder import Conduct
     from jobs.transcribe import Request, make_options, run
 
     counts = {"speakers": speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
-    options = make_options(profile, _settings(settings, counts), formats)
-    conduct = Conduct(attempts=max_attempts, seconds=time_limit, as_json=as_json)
+    options = make_options(profile, with_counts(settings, counts), formats)
+    conduct = Conduct(
+        attempts=max_attempts,
+        seconds=time_limit,
+        as_json=as_json,
+        address=cluster_address(executor, address),
+        progress_every=progress_every,
+    )
     raise typer.Exit(run(Request(tuple(sources), out, options, conduct)))
-
-
-def _settings(settings: list[str] | None, counts: dict[str, int | None]) -> tuple[str, ...]:
-    speakers = [f"clustering.{key}={n}" for key, n in counts.items() if n is not None]
-    return (*(settings or ()), *speakers)
 
 
 @app.command()
@@ -126,6 +125,9 @@ def sync(
         int, typer.Option(help="Leave what has failed so often, until its input changes.", min=1)
     ] = 3,
     time_limit: TimeLimit = None,
+    executor: Where = "local",
+    address: Address = "",
+    progress_every: ProgressEvery = None,
     as_json: AsJson = False,
 ) -> None:
     """Transcribe what is new in SOURCE, or has changed, since the last run. Made for cron: ends
@@ -140,16 +142,25 @@ def sync(
     Exit codes: 0 all done, or nothing to do; 1 some recordings failed, or a source could not
     be listed; 2 the call itself was wrong, or OUT cannot be written.
     """
-    from jobs.batch import Conduct
+    from jobs.recorder import Conduct
     from jobs.sync import sync as run
     from jobs.transcribe import Request, make_options
 
     counts = {"speakers": speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
-    options = make_options(profile, _settings(settings, counts), formats)
+    options = make_options(profile, with_counts(settings, counts), formats)
     conduct = Conduct(
-        attempts=max_attempts, seconds=time_limit, wait=False, quiet=True, as_json=as_json
+        attempts=max_attempts,
+        seconds=time_limit,
+        wait=False,
+        quiet=True,
+        as_json=as_json,
+        address=cluster_address(executor, address),
+        progress_every=progress_every,
     )
     raise typer.Exit(run(Request(tuple(sources), out, options, conduct), settle))
+
+
+app.command()(submitted.submit)
 
 
 @app.command()
@@ -192,6 +203,9 @@ def retry(
         typer.Option("--id", help="Only this recording, as in failures/<id>.json; repeatable."),
     ] = None,
     time_limit: TimeLimit = None,
+    executor: Where = "local",
+    address: Address = "",
+    progress_every: ProgressEvery = None,
     as_json: AsJson = False,
 ) -> None:
     """Try failed recordings once more, with the profile and options they were asked for with.
@@ -203,10 +217,15 @@ def retry(
 
     Exit codes: 0 all done, or nothing to retry; 1 some failed again; 2 the call was wrong.
     """
-    from jobs.batch import Conduct
+    from jobs.recorder import Conduct
     from jobs.retry import retry as run
 
-    conduct = Conduct(seconds=time_limit, as_json=as_json)
+    conduct = Conduct(
+        seconds=time_limit,
+        as_json=as_json,
+        address=cluster_address(executor, address),
+        progress_every=progress_every,
+    )
     raise typer.Exit(run(out, error, recordings or (), conduct))
 
 
@@ -326,87 +345,23 @@ def evaluate(
         Console().print(evaluation.table())
 
 
-models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(models_app, name="models", help="Published models: what is here, pull, verify.")
-Profiles = Annotated[
-    list[str], typer.Argument(metavar="PROFILE...", help="Names, or paths to YAML files.")
-]
-
-
-@models_app.command("list")
-def models_list(
-    profiles: Annotated[
-        list[str] | None, typer.Argument(metavar="[PROFILE]...", help="Default: all that come.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list on stdout.")] = False,
-) -> None:
-    """What each profile needs, its size, and whether it is on this machine.
-
-    \b
-    hansard models list
-    hansard models list gigaam-ru --json
-
-    Exit codes: 0 listed, 2 the call itself was wrong.
-    """
-    from jobs.models.command import list_models
-
-    raise typer.Exit(list_models(profiles or (), as_json))
-
-
-@models_app.command("pull")
-def models_pull(
-    profiles: Profiles,
-    settings: Settings = None,
-    lock: Annotated[
-        bool, typer.Option("--lock", help="Write PROFILE.lock.json: revisions and SHA-256.")
-    ] = False,
-) -> None:
-    """Fetch the models of profiles into HANSARD_MODELS (~/.cache/hansard/models), once for all
-    profiles; afterwards no network is needed. An interrupted pull goes on where it stopped.
-
-    Every file is checked: against the profile's lock file, where there is one; else against what
-    the hub lists, and its SHA-256 is recorded for `verify`.
-
-    \b
-    hansard models pull gigaam-ru
-    hansard models pull mine.yaml --lock
-    hansard models pull gigaam-ru --set asr.model=hub:ai-sage/GigaAM-v3@ctc
-    HF_ENDPOINT=https://mirror.example hansard models pull paraformer-zh
-
-    Exit codes: 0 all here, 1 some could not be fetched or are not as expected, 2 the call was
-    wrong.
-    """
-    from jobs.models.command import pull_models
-
-    raise typer.Exit(pull_models(profiles, settings or (), lock))
-
-
-@models_app.command("verify")
-def models_verify(profiles: Profiles, settings: Settings = None) -> None:
-    """Hash every pulled file again, against the lock file or what was recorded on pulling.
-
-    \b
-    hansard models verify gigaam-ru
-
-    Exit codes: 0 all as recorded, 1 something is missing or differs, 2 the call was wrong.
-    """
-    from jobs.models.command import verify_models
-
-    raise typer.Exit(verify_models(profiles, settings or ()))
+app.add_typer(submitted.app, name="job", help="Jobs that `submit` sent: status, logs, stop.")
+app.add_typer(models.app, name="models", help="Published models: what is here, pull, verify.")
 
 
 def main() -> None:
     """Entry point: a user's mistake ends as one line and exit code 2, never a traceback."""
-    # Ended from outside (a pod is moved, a unit is stopped), claims are given back as with Ctrl+C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    listen()  # claims are given back before the process ends
     try:
         app()
     except HansardError as error:
         typer.echo(f"hansard: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:  # typer makes the second of the first
+        if isinstance(end, SystemExit) and end.code != _INTERRUPTED:
+            raise
         typer.echo("hansard: interrupted; the same command goes on from here", err=True)
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -119,10 +119,14 @@ def apply(transcript: Transcript, corrections: Corrections) -> Transcript:
         for turn, label in zip(transcript.turns, labels, strict=True)
     )
     timeline = _with_moves(transcript.timeline, transcript.turns, targets)
+    exclusive = _with_moves(transcript.exclusive, transcript.turns, targets)
     heard = {*labels, *(part.label for part in timeline)}
-    timeline = [part._replace(label=names.get(part.label, part.label)) for part in timeline]
     corrected = replace(
-        transcript, speakers=speakers_of(turns), turns=turns, timeline=_united(timeline)
+        transcript,
+        speakers=speakers_of(turns),
+        turns=turns,
+        timeline=_united(_named(timeline, names)),
+        exclusive=_united(_named(exclusive, names)),
     )
     moved = sum(target is not None for target in targets)
     stale = fitting is not corrections
@@ -207,6 +211,13 @@ def _window(span: Span, own: Iterable[Span]) -> Span:
         (max(before) + span.start) // 2 if before else 0,
         (span.end + min(after)) // 2 if after else sys.maxsize,
     )
+
+
+def _named(
+    timeline: Iterable[SpeakerSegment], names: Mapping[str, str]
+) -> Iterator[SpeakerSegment]:
+    for part in timeline:
+        yield part._replace(label=names.get(part.label, part.label))
 
 
 def _united(timeline: Iterable[SpeakerSegment]) -> tuple[SpeakerSegment, ...]:

@@ -3,8 +3,8 @@
 OUT/transcripts/<id>.json       finished
 OUT/failures/<id>.json          failed: why, how often, and what it takes to try again
 OUT/corrections/<id>.json       what people put right: see corrections.py
-OUT/sources/<id>.<state>        empty: the state of the input (etag, size, time, its options)
-                                that the record is of
+OUT/sources/<id>.<state>.<ms>   empty: the state of the input (etag, size, time, its options)
+                                that the transcript is of, and the recording's duration
 OUT/claims/<id>.<n>             somebody works on it: see claims.py
 """
 
@@ -14,15 +14,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobs.corrections import Corrections, apply, encode_corrections, parse, with_note
 from jobs.exports import EXPORTS
-from pipeline.errors import InputError, without_secrets
+from pipeline.errors import InputError, printable, without_secrets
 from pipeline.job import Job
 from pipeline.records import Failure, Transcript
 from pipeline.storage import Folder
 from pipeline.transcript import encode, failure_to_json, from_json, to_json
+
+UNLISTED = "unlisted"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,19 @@ class Failed:
     failure: Failure
     job: Job
     options: Options
+
+
+class Mark(NamedTuple):
+    """What a name in OUT/sources says: the state of the input (UNLISTED: no listing told of one)
+    and the duration in ms of a finished recording."""
+
+    recording: str
+    state: str
+    duration: int
+
+    @property
+    def name(self) -> str:
+        return f"sources/{self.recording}.{self.state}.{self.duration}"
 
 
 class Ledger:
@@ -101,13 +116,14 @@ class Ledger:
         names = self.folder.names(under)
         return {name.removesuffix(".json") for name in names if name.endswith(".json")}
 
-    def states(self) -> dict[str, set[str]]:
-        """For each recording the state of the input that its record is of. There are two where
-        a run stopped in between: then neither counts."""
-        found: dict[str, set[str]] = {}
-        for name in self.folder.names("sources"):
-            recording, _, state = name.rpartition(".")
-            found.setdefault(recording, set()).add(state)
+    def marks(self) -> dict[str, list[Mark]]:
+        """For each recording what is known of its input, the newest last. There are several where
+        the input changed, or a run stopped in between: then no state counts."""
+        found: dict[str, list[Mark]] = {}
+        for entry in sorted(self.folder.listing("sources"), key=lambda entry: entry.modified):
+            recording, state, duration = [*entry.name.split("."), "", ""][:3]
+            if duration.isdecimal():
+                found.setdefault(recording, []).append(Mark(recording, state, int(duration)))
         return found
 
     def keep(
@@ -128,14 +144,15 @@ class Ledger:
             if not same:
                 self.folder.write(f"transcripts/{outcome.id}.json", encode(to_json(outcome)))
             self.folder.delete(f"failures/{outcome.id}.json")
-            if state := state_of(job):
-                self.folder.write(f"sources/{job.id}.{state}", b"")
+            mark = Mark(job.id, state_of(job) or UNLISTED, outcome.duration)
+            self.folder.write(mark.name, b"")
 
-    def forget(self, job: Job, states: Iterable[str]) -> None:
-        """Deletes earlier states of the recording's input, once there is a record of this one."""
-        for state in states:
-            if state != state_of(job):
-                self.folder.delete(f"sources/{job.id}.{state}")
+    def forget(self, job: Job, marks: Iterable[Mark]) -> None:
+        """Deletes what was known of earlier states of the recording's input, once there is a
+        record of this one."""
+        for mark in marks:
+            if mark.state != state_of(job):
+                self.folder.delete(mark.name)
 
     def export(self, made: Transcript, formats: Iterable[str]) -> tuple[str, ...]:
         """Writes the exports of a record as it was made anew, with what people put right; notes
@@ -168,6 +185,11 @@ def state_of(job: Job) -> str:
         return ""
     parts = json.dumps([job.version, job.settings, job.language])
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+def reason_of(failure: Failure) -> str:
+    """The error without the name of the recording, so that it compares."""
+    return failure.error.removeprefix(f"{printable(failure.uri)}: ")
 
 
 def _failed(data: bytes | None) -> Failed | None:

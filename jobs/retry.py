@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import replace
 
 import typer
 
-from jobs.batch import Conduct, End, run_batch
+from jobs.batch import run_batch
 from jobs.ledger import Ledger, Options
+from jobs.recorder import Conduct, End
 from jobs.sources import look_up
 from jobs.transcribe import ALL_DONE, SOME_FAILED, checked_graph, open_ledger
 from pipeline.errors import UsageError, printable
@@ -26,14 +27,14 @@ def retry(out: str, error: str, recordings: Collection[str], conduct: Conduct) -
         path = printable(ledger.folder.path(f"failures/{recording}.json"))
         typer.echo(f"FAILED {path}: does not say how to try again: transcribe it anew", err=True)
     graphs = {options: checked_graph(options) for options in chosen}
-    ends: dict[str, End] = {}
+    ends: Counter[End] = Counter()
     if chosen:
         ledger.folder.check_writable()
     for options, jobs in chosen.items():
-        ends |= run_batch(look_up(jobs), ledger, graphs[options], options, conduct)
+        ends += run_batch(list(look_up(jobs)), ledger, graphs[options], options, conduct)
     if not ends and not unreadable:
         typer.echo("retry: nothing to try again", err=True)
-    return SOME_FAILED if unreadable or End.FAILED in ends.values() else ALL_DONE
+    return SOME_FAILED if unreadable or ends[End.FAILED] else ALL_DONE
 
 
 def _chosen(

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
+from jobs.job_list import JobList
 from jobs.manifests import MANIFESTS, read_manifest
 from pipeline.errors import HansardError, UsageError, printable
 from pipeline.job import Job, job_at
@@ -33,33 +35,35 @@ _LOOK_UPS = 32  # at a time
 class Found:
     """The recordings in some sources, and a line for each source that could not be listed."""
 
-    jobs: tuple[Job, ...]
+    jobs: JobList
     unlisted: tuple[str, ...] = ()
 
 
 def find_jobs(sources: Iterable[str]) -> Found:
     """One job a recording, in the order given, each once. UsageError for a folder or a pattern
     with no recording in it; a file that does not exist is a job all the same, and fails as one."""
-    jobs: dict[str, Job] = {}
+    jobs = _Distinct()
     unlisted: list[str] = []
     for source in sources:
         try:
             for job in _expand(source):
-                _add(job, jobs)
+                jobs.add(job)
         except HansardError:
             raise
         except Exception as error:  # fsspec's file systems raise what their clients raise
             place = getattr(error, "filename", None) or source
             unlisted.append(f"{printable(str(place))}: {refused(error, 'listed')}")
-    return Found(tuple(jobs.values()), tuple(unlisted))
+    return Found(jobs.found, tuple(unlisted))
 
 
-def look_up(jobs: Sequence[Job]) -> list[Job]:
+def look_up(jobs: Iterable[Job]) -> Iterator[Job]:
     """The jobs with version and time of change, which those lack that no listing told of. What
     cannot be looked up stays as it is, and fails when it is opened."""
+    waiting = iter(jobs)
     with ThreadPoolExecutor(_LOOK_UPS) as pool:
-        found = pool.map(_looked_up, [job for job in jobs if not job.version])
-        return [job if job.version else next(found) for job in jobs]
+        while some := list(islice(waiting, 10 * _LOOK_UPS)):
+            found = pool.map(_looked_up, [job for job in some if not job.version])
+            yield from (job if job.version else next(found) for job in some)
 
 
 def _looked_up(job: Job) -> Job:
@@ -71,13 +75,24 @@ def _looked_up(job: Job) -> Job:
     return job
 
 
-def _add(job: Job, jobs: dict[str, Job]) -> None:
-    same = jobs.setdefault(job.id, job)
-    if (same.settings, same.language) != (job.settings, job.language):
-        raise UsageError(
-            f"{printable(job.uri)}: named twice, with different options: give each an id of its "
-            "own in a manifest"
-        )
+class _Distinct:
+    """Gathers jobs, each once."""
+
+    def __init__(self) -> None:
+        self.found = JobList()
+        self._options: dict[int, int] = {}  # hashes: a hundred thousand take some megabytes
+
+    def add(self, job: Job) -> None:
+        """UsageError for one that is there with other options."""
+        name, options = hash(job.id), hash((job.settings, job.language))
+        known = self._options.setdefault(name, options)
+        if known != options:
+            raise UsageError(
+                f"{printable(job.uri)}: named twice, with different options: give each an id of "
+                "its own in a manifest"
+            )
+        if len(self._options) > len(self.found):
+            self.found.add(job)
 
 
 def _expand(source: str) -> Iterator[Job]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobs.claims import Claims
-from jobs.ledger import Failed, Ledger
+from jobs.ledger import Failed, Ledger, reason_of
 from pipeline.errors import printable
 
 if TYPE_CHECKING:
@@ -39,9 +39,11 @@ class Running:
 
 @dataclass(frozen=True)
 class Status:
-    """A recording that failed and is tried again counts as failed and as running."""
+    """A recording that failed and is tried again counts as failed and as running. `audio_ms` is the
+    duration of what is done."""
 
     done: int
+    audio_ms: int
     failed: int
     running: int
     expired: int
@@ -61,7 +63,8 @@ class Status:
         counts = Table(box=None, pad_edge=False, show_header=False)
         for what in ("done", "failed", "running", "expired"):
             if what != "expired" or self.expired:
-                counts.add_row(what, Text(f"{getattr(self, what):,}", justify="right"))
+                hours = f"{self.audio_ms / 3_600_000:,.1f} hours of audio" if what == "done" else ""
+                counts.add_row(what, Text(f"{getattr(self, what):,}", justify="right"), hours)
         parts: list[Any] = [counts]
         if self.failures:
             table = Table(box=None, pad_edge=False, title_justify="left")
@@ -89,12 +92,8 @@ def status(ledger: Ledger) -> Status:
     owners = sorted(Claims(ledger.folder).owners().items())
     claims = tuple(Running(name, owner.worker, owner.gone()) for name, owner in owners)
     expired = sum(claim.expired for claim in claims)
-    return Status(len(done), len(failed), len(claims) - expired, expired, failures, claims)
-
-
-def reason_of(failed: Failed) -> str:
-    """The error without the name of the recording, so that it compares."""
-    return failed.failure.error.removeprefix(f"{printable(failed.failure.uri)}: ")
+    audio = sum(marks[-1].duration for name, marks in ledger.marks().items() if name in done)
+    return Status(len(done), audio, len(failed), len(claims) - expired, expired, failures, claims)
 
 
 def _reasons(failures: Iterable[tuple[str, Failed | None]]) -> tuple[Reason, ...]:
@@ -104,7 +103,7 @@ def _reasons(failures: Iterable[tuple[str, Failed | None]]) -> tuple[Reason, ...
         if failed is None:
             alike["", "a failure that cannot be read"].append((recording, 0))
         else:
-            key = failed.failure.stage, reason_of(failed)
+            key = failed.failure.stage, reason_of(failed.failure)
             alike[key].append((recording, failed.failure.attempt))
     reasons = (
         Reason(

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 
 import typer
 
-from jobs.batch import End, run_batch
-from jobs.ledger import Failed, Ledger, state_of
+from jobs.batch import run_batch
+from jobs.job_list import JobList
+from jobs.ledger import Failed, Ledger, Mark, state_of
+from jobs.recorder import End
 from jobs.sources import find_jobs, look_up
 from jobs.transcribe import (
     ALL_DONE,
@@ -28,7 +30,7 @@ from pipeline.job import Job
 class Plan:
     """What is to be done; the ids of what is new and what has changed; how many are left."""
 
-    todo: list[Job] = field(default_factory=list)
+    todo: JobList = field(default_factory=JobList)
     changed: set[str] = field(default_factory=set)
     unchanged: int = 0
     uploading: int = 0
@@ -43,15 +45,20 @@ def sync(request: Request, settle: float) -> int:
     ledger = open_ledger(request.out)
     ledger.folder.check_writable()
     tell_unlisted(found.unlisted)
-    states = ledger.states()
+    marks = ledger.marks()
     settled = _settled(time.time(), settle)
-    plan = _plan(look_up(found.jobs), ledger, states, settled, request.conduct.attempts)
-    ends = run_batch(plan.todo, ledger, graph, request.options, request.conduct)
-    for job in plan.todo:
-        if ends[job.id] in (End.DONE, End.SAME):
-            ledger.forget(job, states.get(job.id, ()))
-    typer.echo(_summary(plan, ends), err=True)
-    return SOME_FAILED if found.unlisted or End.FAILED in ends.values() else ALL_DONE
+    plan = _plan(look_up(found.jobs), ledger, marks, settled, request.conduct.attempts)
+    changed = 0
+
+    def heard(job: Job, end: End) -> None:
+        nonlocal changed
+        changed += end is End.DONE and job.id in plan.changed
+        if end in (End.DONE, End.SAME):
+            ledger.forget(job, marks.get(job.id, ()))
+
+    ends = run_batch(plan.todo, ledger, graph, request.options, request.conduct, heard)
+    typer.echo(_summary(plan, ends, changed), err=True)
+    return SOME_FAILED if found.unlisted or ends[End.FAILED] else ALL_DONE
 
 
 def _settled(now: float, settle: float) -> Callable[[Job], bool]:
@@ -63,7 +70,7 @@ def _settled(now: float, settle: float) -> Callable[[Job], bool]:
 def _plan(
     jobs: Iterable[Job],
     ledger: Ledger,
-    states: dict[str, set[str]],
+    marks: dict[str, list[Mark]],
     settled: Callable[[Job], bool],
     attempts: int | None,
 ) -> Plan:
@@ -72,15 +79,16 @@ def _plan(
     plan = Plan()
     for job in jobs:
         now, finished = state_of(job), job.id in done
-        if now and finished and job.id not in failures and states.get(job.id) == {now}:
+        known = {mark.state for mark in marks.get(job.id, ())}
+        if now and finished and job.id not in failures and known == {now}:
             plan.unchanged += 1
         elif not settled(job):
             plan.uploading += 1
         elif not finished and _spent(failures.get(job.id), now, attempts):
             plan.given_up += 1
         else:
-            plan.todo.append(job)
-            if finished or job.id in states:
+            plan.todo.add(job)
+            if finished or known:
                 plan.changed.add(job.id)
     return plan
 
@@ -92,20 +100,18 @@ def _spent(failed: Failed | None, now: str, attempts: int | None) -> bool:
     return failed.failure.attempt >= attempts
 
 
-def _summary(plan: Plan, ends: dict[str, End]) -> str:
+def _summary(plan: Plan, ends: Counter[End], changed: int) -> str:
     """sync: 3 new, 1 changed, 0 failed, 1,240 unchanged, 1 still uploading"""
-    counts = Counter(ends.values())
-    changed = sum(ends[recording] is End.DONE for recording in plan.changed)
     parts = {
-        "new": counts[End.DONE] - changed,
+        "new": ends[End.DONE] - changed,
         "changed": changed,
-        "failed": counts[End.FAILED],
-        "unchanged": plan.unchanged + counts[End.SAME],
+        "failed": ends[End.FAILED],
+        "unchanged": plan.unchanged + ends[End.SAME],
     }
     rare = {
         "still uploading": plan.uploading,
-        "in another run": counts[End.HELD],
-        "failed too often before": plan.given_up + counts[End.GIVEN_UP],
+        "in another run": ends[End.HELD],
+        "failed too often before": plan.given_up + ends[End.GIVEN_UP],
     }
     parts |= {what: count for what, count in rare.items() if count}
     return "sync: " + ", ".join(f"{count:,} {what}" for what, count in parts.items())

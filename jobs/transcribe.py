@@ -8,9 +8,10 @@ from pathlib import Path
 
 import typer
 
-from jobs.batch import Conduct, End, run_batch
+from jobs.batch import run_batch
 from jobs.exports import EXPORTS
 from jobs.ledger import Ledger, Options
+from jobs.recorder import Conduct, End
 from jobs.sources import find_jobs
 from pipeline.errors import UsageError, printable
 from pipeline.graph import Graph
@@ -39,7 +40,7 @@ def run(request: Request) -> int:
     ledger.folder.check_writable()
     tell_unlisted(found.unlisted)
     ends = run_batch(found.jobs, ledger, graph, request.options, request.conduct)
-    failed = found.unlisted or {End.FAILED, End.GIVEN_UP} & set(ends.values())
+    failed = found.unlisted or ends[End.FAILED] or ends[End.GIVEN_UP]
     return SOME_FAILED if failed else ALL_DONE
 
 

@@ -33,8 +33,9 @@ def transcribe(
     from tempfile import TemporaryDirectory
 
     from pipeline.errors import InputError
+    from pipeline.executor import Executor
     from pipeline.job import job_at
-    from pipeline.local import LocalExecutor
+    from pipeline.local import InProcess
     from pipeline.profile import load_profile
     from pipeline.records import Failure
     from pipeline.stage import no_hook
@@ -42,7 +43,8 @@ def transcribe(
 
     graph = load_profile(profile, settings)
     with TemporaryDirectory() as temporary:
-        outcome = LocalExecutor(graph, Folder(out or temporary), no_hook).run(job_at(recording))
+        executor = Executor(graph, Folder(out or temporary), no_hook, InProcess(graph))
+        outcome = executor.run(job_at(recording))
     if isinstance(outcome, Failure):
         raise InputError(outcome.error)
     return outcome

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import GenericAlias
 from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
-from pipeline.records import Embeddings, StageRun
+from pipeline.records import Embeddings, Segmentation, StageRun
 from pipeline.storage import Folder
+
+_ARRAYS = (Embeddings, Segmentation)
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Made:
 
 
 class ArtifactStore:
-    """The artifacts of one recording. JSON for records, npz (no pickles) for embeddings."""
+    """The artifacts of one recording. JSON for records, npz (no pickles) for arrays."""
 
     def __init__(self, folder: Folder, recording: str) -> None:
         self._folder = folder
@@ -34,21 +36,21 @@ class ArtifactStore:
         data = self._folder.read(self._name(stage, key, kind))
         if data is None:
             return None
-        if kind is Embeddings:
-            return _embeddings_from(data)
+        if kind in _ARRAYS:
+            return _arrays_from(data, kind)
         run, artifact = _codec(kind).validate_json(data)
         return Made(artifact, run)
 
     def save(self, stage: str, key: str, kind: Any, made: Made) -> None:
         """Atomic; OutputError where it cannot be written."""
-        if kind is Embeddings:
-            data = _embeddings_to(made)
+        if kind in _ARRAYS:
+            data = _arrays_to(made)
         else:
             data = _codec(kind).dump_json((made.run, made.artifact))
         self._folder.write(self._name(stage, key, kind), data)
 
     def _name(self, stage: str, key: str, kind: Any) -> str:
-        suffix = "npz" if kind is Embeddings else "json"
+        suffix = "npz" if kind in _ARRAYS else "json"
         return f"artifacts/{self._recording}/{stage}-{key}.{suffix}"
 
 
@@ -58,20 +60,15 @@ def _codec(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(pair)
 
 
-def _embeddings_to(made: Made) -> bytes:
-    embeddings: Embeddings = made.artifact
+def _arrays_to(made: Made) -> bytes:
     stream = io.BytesIO()
-    run = TypeAdapter(StageRun).dump_json(made.run)
-    np.savez(
-        stream,
-        spans=embeddings.spans,
-        vectors=embeddings.vectors,
-        run=np.frombuffer(run, dtype=np.uint8),
-    )
+    run = np.frombuffer(TypeAdapter(StageRun).dump_json(made.run), dtype=np.uint8)
+    arrays = {field.name: getattr(made.artifact, field.name) for field in fields(made.artifact)}
+    np.savez(stream, run=run, **arrays)
     return stream.getvalue()
 
 
-def _embeddings_from(data: bytes) -> Made:
+def _arrays_from(data: bytes, kind: Any) -> Made:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         run = TypeAdapter(StageRun).validate_json(arrays["run"].tobytes())
-        return Made(Embeddings(arrays["spans"], arrays["vectors"]), run)
+        return Made(kind(**{field.name: arrays[field.name] for field in fields(kind)}), run)

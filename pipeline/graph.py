@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from pipeline.errors import ProfileError
+from pipeline.resources import Resources
 from pipeline.stage import Parameters, Source, Stage
 
 AUDIO = "audio"
@@ -29,7 +30,9 @@ class Node:
 @dataclass(frozen=True)
 class Graph:
     """Nodes in an order in which each finds its inputs made; `turns` names the node whose
-    artifact becomes the transcript, `timeline` the one that says who is heard when."""
+    artifact becomes the transcript, `timeline` the one that says who is heard when, `exclusive`
+    the one that says it for one speaker at a time, which may be the same. `resources` by node,
+    and under AUDIO those for decoding."""
 
     profile: str
     language: str
@@ -38,11 +41,18 @@ class Graph:
     nodes: tuple[Node, ...]
     turns: str
     timeline: str
+    exclusive: str
+    resources: Mapping[str, Resources] = field(default_factory=dict)
 
     def check_models(self) -> None:
         """ModelError, before anything runs, where a model folder is missing or incomplete."""
         for node in self.nodes:
             node.stage.weights_digest()
+
+    def check_here(self) -> None:
+        """ModelError, before anything runs, where this machine cannot run a stage."""
+        for node in self.nodes:
+            node.stage.check_here(node.name)
 
     def keys(self, fingerprint: str) -> dict[str, str]:
         """The artifact key of every node for a recording with this fingerprint: a hash of the
@@ -59,6 +69,17 @@ class Graph:
                 [keys[need] for need in node.needs],
             )
         return keys
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether stretches of `timeline` may overlap, and `exclusive` is another."""
+        return self.timeline != self.exclusive
+
+    def transcript_key(self, keys: Mapping[str, str]) -> str:
+        """Of all that a transcript is made from; `keys` as of `keys`."""
+        if not self.overlapping:
+            return keys[self.turns]
+        return _hash(keys[self.turns], keys[self.timeline])
 
 
 def order(nodes: Mapping[str, Stage[Any, Any]], where: str) -> tuple[Node, ...]:
@@ -81,10 +102,9 @@ def order(nodes: Mapping[str, Stage[Any, Any]], where: str) -> tuple[Node, ...]:
     return tuple(ordered)
 
 
-def last_giving(kind: type, nodes: tuple[Node, ...]) -> str | None:
-    """The last node whose artifact is a tuple of `kind`."""
-    giving = [node.name for node in nodes if kind in get_args(node.stage.artifact_type)]
-    return giving[-1] if giving else None
+def giving(kind: type, nodes: tuple[Node, ...]) -> list[str]:
+    """The nodes whose artifact is a tuple of `kind`."""
+    return [node.name for node in nodes if kind in get_args(node.stage.artifact_type)]
 
 
 def _keyed(parameters: Parameters) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """Profiles: which stages with which parameters, from YAML to a checked graph.
 
-Each top-level key but `language` is a stage under its name; `stage:` (for the audio: `source:`)
-says which class, as `module:Class`, and every other key is one of its parameters.
+Each top-level key but `language` and `resources` is a stage under its name; `stage:` (for the
+audio: `source:`) says which class, as `module:Class`, and every other key is one of its parameters.
+`resources` has a key a stage: see `pipeline.resources`.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -17,11 +18,13 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import InputError, ProfileError, closest, printable
-from pipeline.graph import AUDIO, Graph, Node, last_giving, order
+from pipeline.graph import AUDIO, Graph, Node, giving, order
 from pipeline.job import Job
 from pipeline.records import SpeakerSegment, Turn
-from pipeline.stage import Parameters, Source, Stage
+from pipeline.resources import Resources
+from pipeline.stage import Parameters, ParametersT, Source, Stage
 
+RESOURCES = "resources"
 Settings = dict[str, Any]
 
 
@@ -37,10 +40,11 @@ def load_profile(profile: str, overrides: Iterable[str] = ()) -> Graph:
     if AUDIO not in settings:
         raise ProfileError(f"{where}: {AUDIO}: this section is missing")
     source, source_parameters = _source(settings.pop(AUDIO), where)
+    resources = _section(settings.pop(RESOURCES, {}), RESOURCES, where)
     stages = {name: _stage(name, section, where) for name, section in settings.items()}
     nodes = order(stages, where)
-    turns, timeline = last_giving(Turn, nodes), last_giving(SpeakerSegment, nodes)
-    if turns is None or timeline is None:
+    turns, timelines = giving(Turn, nodes), giving(SpeakerSegment, nodes)
+    if not turns or not timelines:
         raise ProfileError(f"{where}: a clustering and an attribution stage are missing")
     return Graph(
         profile=Path(profile).stem,
@@ -48,8 +52,10 @@ def load_profile(profile: str, overrides: Iterable[str] = ()) -> Graph:
         source=source,
         source_parameters=source_parameters,
         nodes=nodes,
-        turns=turns,
-        timeline=timeline,
+        turns=turns[-1],
+        timeline=timelines[-1],
+        exclusive=timelines[0],
+        resources=_resources(resources, (AUDIO, *stages), where),
     )
 
 
@@ -121,6 +127,10 @@ def _override(settings: Settings, override: str) -> None:
     section, dot, key = path.partition(".")
     if not equals or (not dot and path != "language"):
         raise ProfileError(f"--set {override}: write stage.key=value")
+    if section == RESOURCES:
+        settings = settings.setdefault(RESOURCES, {})
+        section, dot, key = key.partition(".")
+        settings.setdefault(section, {})
     if section not in settings:
         raise ProfileError(
             f"--set {override}: no stage {section!r}{closest(section, settings)}; "
@@ -156,6 +166,20 @@ def _stage(name: str, section: object, where: str) -> Stage[Any, Any]:
     return cls(_parameters(cls.parameters_type, values, name, where))
 
 
+def _resources(section: Settings, known: Collection[str], where: str) -> dict[str, Resources]:
+    for name in section:
+        if name not in known:
+            raise ProfileError(
+                f"{where}: {RESOURCES}.{name}: no such stage{closest(str(name), known)}; "
+                f"known: {', '.join(known)}"
+            )
+    found = {name: Resources() for name in known}
+    for name, values in section.items():
+        place = f"{RESOURCES}.{name}"
+        found[name] = _parameters(Resources, _section(values, place, where), place, where)
+    return found
+
+
 def _import(path: object, where: str) -> Any:
     module, _, name = str(path or "").partition(":")
     if not module or not name:
@@ -167,8 +191,8 @@ def _import(path: object, where: str) -> Any:
 
 
 def _parameters(
-    kind: type[Parameters], values: Mapping[str, Any], name: str, where: str
-) -> Parameters:
+    kind: type[ParametersT], values: Mapping[str, Any], name: str, where: str
+) -> ParametersT:
     for key in values:
         if key not in kind.model_fields:
             raise ProfileError(

@@ -88,6 +88,19 @@ class Embeddings:
 
 
 @dataclass(frozen=True, slots=True)
+class Segmentation:
+    """Who of a few local speakers is heard, in chunks that overlap: `starts` int32 [N] in ms;
+    `centres` float32 [F], the middles of a chunk's frames in ms from its start; `active` uint8
+    [N, F, S] and `overlap` uint8 [N, F]: the probability that a local speaker, or that two at
+    once, are heard, times 255. Local speakers are told apart within a chunk only."""
+
+    starts: NDArray[np.int32]
+    centres: NDArray[np.float32]
+    active: NDArray[np.uint8]
+    overlap: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """A speaker's consecutive sentences. `emotion` maps each class to its probability;
     `mood` is the class to show (neutral below the confidence limit of the stage)."""
@@ -149,7 +162,11 @@ class Provenance:
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """A finished recording. `timeline` holds every stretch of speech with its speaker, words
-    recognised in it or not; speakers are S1, S2, ... in the order in which they first speak."""
+    recognised in it or not; speakers are S1, S2, ... in the order in which they first speak.
+
+    Where the profile finds overlapped speech, stretches of `timeline` overlap, and `exclusive` is
+    the timeline of one speaker at a time by which words were given to speakers. Elsewhere
+    `timeline` is that, and `exclusive` is empty."""
 
     id: str
     uri: str
@@ -160,6 +177,7 @@ class Transcript:
     turns: tuple[Turn, ...]
     timeline: tuple[SpeakerSegment, ...]
     provenance: Provenance
+    exclusive: tuple[SpeakerSegment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.lanes import cores, side_by_side
+
 SAMPLE_RATE = 16000
 
 
@@ -102,6 +104,11 @@ class Stage(ABC, Generic[ParametersT, ArtifactT]):
         """`sha256:...` over the weights that `load` reads; empty where there are none."""
         return ""
 
+    def check_here(self, name: str) -> None:
+        """ModelError where this machine cannot run it, for want of a GPU say; `name` is the
+        stage's in the profile."""
+        return
+
     def load(self) -> None:
         """Reads the weights. Nothing to do for a stage without any."""
         return
@@ -114,7 +121,7 @@ class BatchedStage(Stage[ParametersT, ArtifactT], Generic[ParametersT, ArtifactT
     """A stage whose work splits into independent batches of audio.
 
     `batches` is cheap and streams (it cuts, it computes nothing heavy); `compute` runs the
-    network, in any order and on any worker; `merge` puts the results into the artifact.
+    network, in any order and on any worker or thread; `merge` puts the results into the artifact.
     """
 
     @abstractmethod
@@ -126,8 +133,13 @@ class BatchedStage(Stage[ParametersT, ArtifactT], Generic[ParametersT, ArtifactT
     @abstractmethod
     def merge(self, results: Iterable[ResultT], inputs: Inputs) -> ArtifactT: ...
 
+    @property
+    def lanes(self) -> int:
+        """How many batches `run` computes at once."""
+        return cores()
+
     def run(self, inputs: Inputs) -> ArtifactT:
-        return self.merge(map(self.compute, self.batches(inputs)), inputs)
+        return self.merge(side_by_side(self.compute, self.batches(inputs), self.lanes), inputs)
 
 
 class Hook(Protocol):

@@ -102,6 +102,12 @@ class Folder:
         return f"{self._root}/{name}"
 
     @property
+    def address(self) -> str:
+        """The folder's uri, as another process can use it, wherever it runs: a local path is
+        absolute."""
+        return self._root if self._local else self.uri
+
+    @property
     def local(self) -> bool:
         """Whether this is a folder of this machine, no bucket."""
         return self._local

@@ -40,9 +40,11 @@ def assemble(
     turns: Sequence[Turn],
     timeline: Sequence[SpeakerSegment],
     provenance: Provenance,
+    exclusive: Sequence[SpeakerSegment] = (),
 ) -> Transcript:
-    """The finished record, its speakers renamed S1, S2, ... by who speaks first."""
-    names = _names(turns, timeline)
+    """The finished record, its speakers renamed S1, S2, ... by who speaks first. `exclusive`: see
+    `Transcript`."""
+    names = _names(turns, [*sorted(exclusive), *sorted(timeline)])
     renamed = tuple(replace(turn, speaker=names[turn.speaker]) for turn in turns)
     return Transcript(
         id=recording.id,
@@ -54,13 +56,14 @@ def assemble(
         turns=renamed,
         timeline=tuple(segment._replace(label=names[segment.label]) for segment in timeline),
         provenance=provenance,
+        exclusive=tuple(segment._replace(label=names[segment.label]) for segment in exclusive),
     )
 
 
 def _names(turns: Sequence[Turn], timeline: Sequence[SpeakerSegment]) -> dict[str, str]:
     """Those with words first, in the order of their first turn; then those only heard."""
     labels = [turn.speaker for turn in sorted(turns, key=lambda turn: turn.span)]
-    labels += [segment.label for segment in sorted(timeline)]
+    labels += [segment.label for segment in timeline]
     return {label: f"S{i}" for i, label in enumerate(dict.fromkeys(labels), start=1)}
 
 
@@ -112,6 +115,7 @@ def to_json(transcript: Transcript) -> dict[str, Any]:
         "speakers": [asdict(speaker) for speaker in transcript.speakers],
         "turns": [_turn_to_json(turn) for turn in transcript.turns],
         "timeline": [list(segment) for segment in transcript.timeline],
+        "exclusive": [list(segment) for segment in transcript.exclusive],
         "provenance": asdict(transcript.provenance),
     }
 
@@ -140,6 +144,7 @@ def from_json(record: dict[str, Any]) -> Transcript:
         turns=tuple(_turn_from_json(turn) for turn in record["turns"]),
         timeline=tuple(SpeakerSegment(*segment) for segment in record["timeline"]),
         provenance=_PROVENANCE.validate_python(record["provenance"]),
+        exclusive=tuple(SpeakerSegment(*segment) for segment in record.get("exclusive", ())),
     )
 
 

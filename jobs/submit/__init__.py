@@ -1,0 +1,1 @@
+"""Jobs on a Ray cluster: sent there, watched and stopped from here."""

@@ -1,0 +1,140 @@
+"""The pool of one stage: units of work that wait, and workers, as the pools' actor keeps them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.cluster.plan import Plan
+from pipeline.cluster.worker import Computed
+from pipeline.errors import HansardError
+from pipeline.load import StageLoad
+
+DEATHS = 3  # of workers under one unit of work, before its recording fails
+_TOGETHER = 8  # units in one call of a worker, at most
+
+
+@dataclass(eq=False)
+class Unit:
+    """A batch, or all that a stage without batches reads: `data` refers to it in the object
+    store, `stage` (see `packed`) computes it. `answer` is awaited by who sent it, and cancelled
+    where nobody wants it any more."""
+
+    recording: str
+    stage: bytes
+    data: Any
+    answer: asyncio.Future[Computed]
+    deaths: int = 0
+
+
+@dataclass(eq=False)
+class Worker:
+    """A worker's actor, and the units that it has; `busy` until the call that they were sent with
+    has ended. `place` is empty until it is ready."""
+
+    actor: Any
+    place: str = ""
+    units: deque[Unit] = field(default_factory=deque)
+    busy: bool = False
+    free_since: float = 0.0
+
+    @property
+    def free(self) -> bool:
+        return bool(self.place) and not self.busy
+
+
+class Pool:
+    """One stage's units and workers."""
+
+    def __init__(self, name: str, stage: bytes, plan: Plan) -> None:
+        self.name = name
+        self.stage = stage
+        self.plan = plan
+        self.workers: list[Worker] = []
+        self.refused = 0  # workers in a row that did not come to be
+        self._waiting: deque[Unit] = deque()
+        self._recordings: Counter[str] = Counter()
+        self._busy = 0.0
+
+    def add(self, unit: Unit) -> None:
+        self._recordings[unit.recording] += 1
+        self._waiting.append(unit)
+
+    def done(self, unit: Unit, computed: Computed) -> None:
+        """Answers the unit, unless it was given up."""
+        self._busy += computed.seconds
+        if not unit.answer.done():
+            unit.answer.set_result(computed)
+
+    def leave(self, unit: Unit) -> None:
+        """The unit is answered, or nobody wants it."""
+        self._recordings[unit.recording] -= 1
+        self._recordings += Counter()  # without those at zero
+        if unit in self._waiting:
+            self._waiting.remove(unit)
+
+    def again(self, unit: Unit) -> None:
+        """Puts a unit that has lost its worker first in the queue."""
+        if unit.answer.done():
+            return
+        if unit.deaths < DEATHS:
+            self._waiting.appendleft(unit)
+            return
+        error = HansardError(
+            f"stage {self.name}: the worker died {DEATHS} times over the same piece of the "
+            "recording (out of memory, or a crash)"
+        )
+        self.done(unit, Computed(None, error))
+
+    def fail(self, reason: str) -> None:
+        """Answers all that wait."""
+        while self._waiting:
+            error = HansardError(f"stage {self.name}: {reason}")
+            self.done(self._waiting.popleft(), Computed(None, error))
+
+    def assign(self) -> Worker | None:
+        """A worker, with what it is to do next; None where all are busy or nothing waits. Where
+        much waits, it gets several units in one call: shares shrink as the queue does, so that
+        none is left with many while others have nothing (guided self-scheduling: Polychronopoulos
+        and Kuck, 1987)."""
+        worker = next((worker for worker in self.workers if worker.free), None)
+        if worker is None or not self._waiting:
+            return None
+        share = len(self._waiting) // (2 * len(self.workers))
+        worker.busy = True
+        worker.units.append(self._waiting.popleft())
+        stage = worker.units[0].stage
+        while self._waiting and len(worker.units) < min(share, _TOGETHER):
+            if self._waiting[0].stage != stage:
+                break
+            worker.units.append(self._waiting.popleft())
+        return worker
+
+    def wants_more(self) -> bool:
+        """Whether another worker would find work."""
+        starting = sum(not worker.place for worker in self.workers)
+        return len(self._waiting) > starting and len(self.workers) < self.plan.most
+
+    def spare(self, seconds: float) -> Worker | None:
+        """A worker that has had nothing to do for so long; never the last one."""
+        if self._waiting or len(self.workers) < 2:
+            return None
+        before = time.monotonic() - seconds
+        spare = (worker for worker in self.workers if worker.free and worker.free_since < before)
+        return next(spare, None)
+
+    def window(self) -> int:
+        """How many units each recording may have here: together about two for every worker that
+        there may be, so that none waits for the next one and memory stays bounded."""
+        return max(1, -(-2 * self.plan.most // max(1, len(self._recordings))))
+
+    def load(self) -> StageLoad:
+        return StageLoad(
+            waiting=len(self._waiting),
+            running=sum(len(worker.units) for worker in self.workers),
+            workers=len(self.workers),
+            busy=self._busy,
+        )
