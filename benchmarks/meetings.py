@@ -148,7 +148,7 @@ def simulate(data: Path, options: Options) -> Meeting:
     voices = {name: _voice(people[name], options, rng) for name in invited}
     duration = round(options.minutes * 60_000)
     spurts = turn_taking(real_meetings(data), invited, duration, rng)
-    turns = sorted(_turns(spurts, voices), key=lambda turn: (turn.start, turn.speaker))
+    turns = sorted(spoken(spurts, voices), key=lambda turn: (turn.start, turn.speaker))
     return Meeting(tuple(turns), duration, options, responses)
 
 
@@ -266,10 +266,10 @@ def _voice(said: Sequence[Utterance], options: Options, rng: np.random.Generator
         if sum(u.seconds for u in chosen) < options.material:
             chosen.append(said[index])
     gain = 10 ** (np.clip(rng.normal(0, options.spread), -8, 8) / 20)
-    return Voice([c for c in (_clip(u, gain) for u in chosen) if c.speech], options.whole)
+    return Voice([c for c in (clip_of(u, gain) for u in chosen) if c.speech], options.whole)
 
 
-def _clip(utterance: Utterance, gain: float) -> Clip:
+def clip_of(utterance: Utterance, gain: float) -> Clip:
     """Decoded, cut to where speech is by its energy, and levelled."""
     source = AudioSource(str(utterance.audio), AudioParameters.model_validate({}))
     samples = np.concatenate([block.samples for block in source.blocks()])
@@ -310,7 +310,7 @@ def _bridged(spans: Sequence[tuple[int, int]]) -> Spans:
     return tuple(joined)
 
 
-def _turns(spurts: Iterator[Spurt], voices: Mapping[str, Voice]) -> Iterator[Turn]:
+def spoken(spurts: Iterator[Spurt], voices: Mapping[str, Voice]) -> Iterator[Turn]:
     """A clip for each spurt, of about its length; nobody talks into their own words."""
     free: dict[str, int] = {}
     for start, end, who in spurts:

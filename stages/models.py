@@ -8,6 +8,7 @@ network needs besides (`am.mvn`, `tokens.json`). Weights are never unpickled fre
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -17,9 +18,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import yaml
 
 from pipeline.errors import ModelError, printable
+from pipeline.lanes import cores
+from stages.compute import find_device
 from stages.model_cache import published
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 BUNDLED = "bundled/"
@@ -58,14 +62,16 @@ class ModelFolder:
         return config
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The weights by parameter name, on the CPU, float32."""
+        """The weights by parameter name, on the CPU, float32. Those that the file has in float32
+        are mapped, not read: processes that use them as they are share one copy."""
         import torch
         from safetensors.torch import load_file
 
         if self.weights.suffix == ".safetensors":
             state: dict[str, Tensor] = load_file(self.weights)
         else:
-            state = torch.load(self.weights, map_location="cpu", weights_only=True)
+            mapped = zipfile.is_zipfile(self.weights)  # not so before torch 1.6
+            state = torch.load(self.weights, map_location="cpu", weights_only=True, mmap=mapped)
             state = state.get("state_dict", state)  # type: ignore[assignment]
         return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
@@ -107,6 +113,24 @@ class WithModel:
     def weights_digest(self) -> str:
         """See `Stage`."""
         return self.folder.digest()
+
+
+class WithNetwork(WithModel):
+    """For a stage whose parameters are `NetworkParameters`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes. ModelError where this machine has no such device."""
+        return find_device(self.parameters.device)
+
+    @property
+    def lanes(self) -> int:
+        """See `BatchedStage`. A GPU computes one batch while the next is made ready for it."""
+        return cores() if self.device.type == "cpu" else 2
+
+    def check_here(self, name: str) -> None:
+        """See `Stage`."""
+        find_device(self.parameters.device, f"{name}.device")
 
 
 def locate(model: str, package: str) -> ModelFolder:

@@ -67,6 +67,20 @@ def test_two_speakers_with_one_name_become_one() -> None:
     assert merged.timeline == (SpeakerSegment(0, 3200, "Anna"),)
 
 
+def test_both_timelines_have_the_names_and_the_moves() -> None:
+    made = replace(
+        three_turns(),
+        timeline=(SpeakerSegment(0, 2500, "S1"), SpeakerSegment(2000, 3200, "S2")),
+        exclusive=(SpeakerSegment(0, 2000, "S1"), SpeakerSegment(2000, 3200, "S2")),
+    )
+    named = apply(made, corrections({"S2": "Ben"}))
+    assert [part.label for part in named.timeline] == ["S1", "Ben"]
+    assert [part.label for part in named.exclusive] == ["S1", "Ben"]
+    moved = apply(made, corrections(moves=(Move(start=2000, speaker="S2", to="S1"),)))
+    assert moved.timeline == (SpeakerSegment(0, 3200, "S1"),)
+    assert {part.label for part in moved.exclusive} == {"S1"}
+
+
 def test_a_stretch_of_speech_is_cut_halfway_between_a_moved_turn_and_its_neighbours() -> None:
     made = replace(
         three_turns(), timeline=(SpeakerSegment(0, 5500, "S1"), SpeakerSegment(1900, 3300, "S2"))

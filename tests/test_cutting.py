@@ -80,10 +80,10 @@ def test_windows_over_ten_hours_are_quick() -> None:
                 yield Block(minute * 960_000, self.samples[:960_000])
 
     windows = [Span(at, at + 1500) for at in range(0, 36_000_000 - 1500, 750)]
-    began = time.perf_counter()
+    began = time.thread_time()
     count = sum(len(samples) == 24_000 for _, samples in cut(TenHours(hour, 0), windows))
     assert count == len(windows)
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5
 
 
 def lengths(kind: str, count: int) -> NDArray[np.int64]:
@@ -107,8 +107,8 @@ def test_batches_stay_in_budget_with_little_padding(kind: str, budget: int) -> N
     padded = [len(batch) * max(len(samples) for _, samples in batch) for batch in batches]
     assert max(padded) <= budget
     needed = sum(len(samples) for _, samples in cuts)
-    assert 1 - needed / sum(padded) < 0.07
-    assert sum(padded) / len(padded) > 0.75 * budget
+    assert 1 - needed / sum(padded) < 0.055
+    assert sum(padded) / len(padded) > 0.7 * budget
     again = list(bucketed(cuts, budget))
     assert [[i for i, _ in batch] for batch in again] == [
         [i for i, _ in batch] for batch in batches

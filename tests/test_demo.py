@@ -32,9 +32,9 @@ def test_every_speaker_is_found(scores: Evaluation) -> None:
     assert (counts.hypothesis, counts.reference) == (5, 5)
 
 
-def test_diarization_error_is_under_10_percent(scores: Evaluation) -> None:
+def test_diarization_error_is_under_5_percent(scores: Evaluation) -> None:
     value = scores.overall.der_at(250).value
-    assert value is not None and value < 0.10
+    assert value is not None and value < 0.05
 
 
 def test_word_error_is_as_measured(scores: Evaluation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -9,10 +10,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
+import ray
 import typer
 import yaml
+from ray.scripts.scripts import cli as ray_commands
 
 from jobs.cli import app
 from tests.conftest import ROOT
@@ -51,6 +55,18 @@ def container() -> dict[str, Any]:
     spec = cron_job()["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     found: dict[str, Any] = spec["containers"][0]
     return found
+
+
+def ray_job() -> dict[str, Any]:
+    job: dict[str, Any] = yaml.safe_load((DEPLOY / "rayjob.yaml").read_text())
+    return job
+
+
+def pods() -> dict[str, Any]:
+    """The pods of the RayJob by their group."""
+    spec = ray_job()["spec"]["rayClusterSpec"]
+    workers = {group["groupName"]: group["template"] for group in spec["workerGroupSpecs"]}
+    return {"head": spec["headGroupSpec"]["template"], **workers}
 
 
 @pytest.mark.parametrize("place", ["crontab", "systemd", "kubernetes"])
@@ -92,3 +108,41 @@ def test_the_units_are_ones_that_systemd_takes(tmp_path: Path) -> None:
         [analyze, "verify", "--recursive-errors=no", *units], capture_output=True, text=True
     )
     assert (call.returncode, call.stderr) == (0, "")
+
+
+def test_the_ray_job_runs_an_archive_on_its_own_cluster() -> None:
+    parameters = parsed(shlex.split(ray_job()["spec"]["entrypoint"]))
+    assert (parameters["executor"], parameters["address"]) == ("ray", "auto")
+    assert parameters["sources"] and parameters["out"].startswith("s3://")
+
+
+def test_the_pods_of_the_ray_job_are_ones_that_kubernetes_takes() -> None:
+    """KubeRay's own fields have no schema here: those of its reference, by hand."""
+    spec = ray_job()["spec"]
+    assert set(spec) <= {
+        "entrypoint", "backoffLimit", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished",
+        "rayClusterSpec",
+    }  # fmt: skip
+    cluster = spec["rayClusterSpec"]
+    assert set(cluster) == {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"}
+    assert cluster["rayVersion"] == ray.__version__
+    for name, template in pods().items():
+        pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": name}}
+        pod["template"] = template
+        kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
+        (container,) = template["spec"]["containers"]
+        assert container["envFrom"][0]["secretRef"]["name"] == "hansard-bucket"
+
+
+def test_the_ray_cluster_is_one_that_ray_takes() -> None:
+    """Ray's own schema; and its commands are ones that `ray start` takes."""
+    cluster = yaml.safe_load((DEPLOY / "ray-cluster.yaml").read_text())
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler/ray-schema.json").read_text())
+    jsonschema.validate(cluster, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(cluster | {"min_workerz": 1}, schema)
+    for command in (*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]):
+        words = shlex.split(command)
+        _, name, *options = words[[Path(word).name for word in words].index("ray") :]
+        called = ray_commands.commands[name]
+        called.make_context(name, [word.replace("$RAY_HEAD_IP", "192.0.2.10") for word in options])

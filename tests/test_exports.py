@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -150,6 +151,16 @@ def test_the_json_is_read_back_as_it_was() -> None:
     assert [turn.words for turn in after.turns] == [turn.words for turn in before.turns]
     assert [len(turn.sentences) for turn in after.turns] == [2, 1]
     assert to_json(after) == to_json(before)
+
+
+def test_records_of_before_overlaps_were_found_are_read() -> None:
+    before = transcript(("S1", "Good morning.", 0), ("S2", "Fine", 4000))
+    both = replace(before, exclusive=before.timeline[:1])
+    assert from_json(to_json(both)).exclusive == before.timeline[:1]
+    old = to_json(both)
+    del old["exclusive"]
+    assert from_json(old).exclusive == ()
+    assert from_json(old).timeline == before.timeline
 
 
 @pytest.mark.parametrize(

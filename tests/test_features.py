@@ -47,7 +47,7 @@ def test_equal_to_kaldi(
     features, frames = fbank(*pad(list(enumerate(speech))))
     for row, samples in enumerate(speech):
         expected = kaldi(samples, window, snip_edges)
-        assert int(frames[row]) == len(expected) == fbank.num_frames(len(samples))
+        assert int(frames[row]) == len(expected)
         difference = np.abs(features[row, : len(expected)].numpy() - expected)
         audible = expected > expected.max(axis=1, keepdims=True) - SEVENTY_DB
         assert difference[audible].max() < 1e-3

@@ -230,22 +230,3 @@ def test_a_folder_without_tokens_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(ModelError, match=r"no tokens\.json"):
         loaded(model=str(tmp_path))
-
-
-@pytest.mark.parametrize("sizes", [(256, 256, 8, 1024, 4, 11, 0), (48, 64, 4, 128, 2, 11, 5)])
-def test_equal_to_funasr_on_the_same_weights(sizes: tuple[int, ...]) -> None:
-    reference = pytest.importorskip("funasr.models.ct_transformer.model", reason="needs funasr")
-    pytest.importorskip("funasr.models.sanm.encoder")
-    torch.manual_seed(0)
-    config = CtTransformerConfig(500, CHINESE_MARKS, (), *sizes)
-    encoder = {**config.to_yaml()["encoder_conf"], "dropout_rate": 0.1}
-    peer = reference.CTTransformer(
-        "SANMEncoder", encoder, 500, list(CHINESE_MARKS), None, sizes[0], sizes[1]
-    ).eval()
-    network = CtTransformer(config).eval()
-    network.load_state_dict(peer.state_dict())
-    words, lengths = torch.randint(0, 500, (3, 70)), torch.tensor([70, 41, 1])
-    with torch.inference_mode():
-        ours, theirs = network(words, lengths)[0], peer.punc_forward(words, lengths)[0]
-    for row, length in enumerate(lengths.tolist()):
-        assert (ours[row, :length] - theirs[row, :length]).abs().max() < 1e-5

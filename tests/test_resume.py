@@ -56,7 +56,12 @@ def test_the_number_of_speakers_is_corrected_without_transcribing_again(
     call = hansard("transcribe", meeting, "--out", out, "--speakers", "3")
     assert call.code == 0, call.stderr
     after = artifacts(out)
-    assert stages_of(set(after) - set(before)) == {"clustering", "attribution", "emotion"}
+    assert stages_of(set(after) - set(before)) == {
+        "clustering",
+        "overlap",
+        "attribution",
+        "emotion",
+    }
     assert all(after[name] == written for name, written in before.items())
     assert len({label for _, _, label in record(out)["timeline"]}) == 3
 

@@ -63,12 +63,12 @@ def test_a_key_is_found_under_its_own_name(s3: Bucket, key: str) -> None:
     (outright,) = find_jobs([f"{s3.uri}/{key}"]).jobs
     assert outright.uri == outright.location == f"{s3.uri}/{key}"
     assert outright.version.startswith("etag:") and outright.modified > 0
-    prefix = find_jobs([f"{s3.uri}/in/"]).jobs
+    prefix = list(find_jobs([f"{s3.uri}/in/"]).jobs)
     assert {job.uri for job in prefix} == {
         f"{s3.uri}/{each}" for each in (key, "in/whaT.wav", "in/x1.wav")
     }
     assert outright in prefix
-    assert prefix == find_jobs([f"{s3.uri}/in"]).jobs
+    assert prefix == list(find_jobs([f"{s3.uri}/in"]).jobs)
     suffix = key.rsplit(".", 1)[1]
     assert outright in find_jobs([f"{s3.uri}/**/*.{suffix}"]).jobs
 
@@ -96,8 +96,8 @@ def test_manifests_say_what_is_known_of_each_recording(folder: Path) -> None:
         '"s3://bucket/a b.wav",,,,3,,',
         "/abs/c.wav,,,,,2,4",
     )
-    jobs = find_jobs([str(jsonl)]).jobs
-    assert jobs == find_jobs([str(table)]).jobs
+    jobs = list(find_jobs([str(jsonl)]).jobs)
+    assert jobs == list(find_jobs([str(table)]).jobs)
     left, right, remote, bounds = jobs
     assert left.uri == right.uri == str(folder / "a.wav")
     assert left.id.startswith("left-") and right.id.startswith("right-")
@@ -164,7 +164,7 @@ def test_what_is_named_outright_is_looked_up(folder: Path, s3: Bucket) -> None:
     assert listed.version.startswith("etag:")
     assert gone.version == ""
     os.utime(folder / "a.wav", (1, 1))
-    assert look_up(found)[0].version != local.version
+    assert next(look_up(found)).version != local.version
 
 
 def test_secrets_in_an_address_are_no_part_of_its_name() -> None:

@@ -75,26 +75,6 @@ def test_a_folder_of_3d_speaker_needs_no_config(tmp_path: Path) -> None:
         load_embedder(ModelFolder(tmp_path))
 
 
-@pytest.mark.parametrize("dim", [192, 512])
-def test_same_weights_same_embeddings_as_the_reference(dim: int) -> None:
-    """FunASR's own CAM++ (where it is installed), on random weights and batch norm statistics."""
-    reference = pytest.importorskip("funasr.models.campplus.model", exc_type=ImportError)
-    torch.manual_seed(0)
-    theirs = reference.CAMPPlus(embedding_size=dim).eval()
-    for name, value in theirs.state_dict().items():
-        if name.endswith("running_var"):
-            value.uniform_(0.5, 2)
-        elif name.endswith(("running_mean", "bias")):
-            value.normal_()
-    ours = CamPlusPlus(CamPlusPlusSizes(embedding_size=dim)).eval()
-    ours.load_state_dict(theirs.state_dict())
-    for frames in (3, 148, 298, 501):
-        features = torch.randn(3, frames, 80)
-        with torch.inference_mode():
-            similar = torch.cosine_similarity(theirs(features), ours(features))
-        assert similar.min() > 0.99999
-
-
 @pytest.mark.parametrize(
     ("segment", "expected"),
     [
@@ -164,7 +144,7 @@ def test_held_out_speakers_are_told_apart(shared_data: Path, bundled: ModelFolde
     trials = held_out_trials(shared_data, next(iter(GROUPS.values())))
     embedder = load_embedder(bundled)
     with torch.inference_mode():
-        assert trials.equal_error_rate(embedder) < 15
+        assert trials.equal_error_rate(embedder) < 7
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ def test_status_counts_and_groups_failures_by_reason(out: Path, here: Here) -> N
     told = json.loads(here("status", out, "--json").stdout)
     counts = {key: told[key] for key in ("done", "failed", "running", "expired")}
     assert counts == {"done": 1, "failed": 3, "running": 1, "expired": 1}
+    assert told["audio_ms"] == 8000
     first, second = told["failures"]
     assert (first["stage"], first["error"], first["count"]) == ("audio", "no such file", 2)
     assert [name.rsplit("-", 1)[0] for name in first["ids"]] == ["missing-1", "missing-2"]
@@ -42,6 +43,7 @@ def test_status_counts_and_groups_failures_by_reason(out: Path, here: Here) -> N
     }
     table = here("status", out)
     assert table.code == 0
+    assert "0.0 hours of audio" in table.stdout
     for text in ("done", "failed", "no such file", "not audio", "running", "gone"):
         assert text in table.stdout
 

@@ -141,7 +141,7 @@ def test_a_row_of_a_manifest_that_changes_runs_no_more_than_it_must(
         for name in set(files(out, "artifacts")) - set(before)
         if "/0-" in name
     ]
-    assert sorted(stages) == ["attribution", "clustering", "emotion"]
+    assert sorted(stages) == ["attribution", "clustering", "emotion", "overlap"]
     texts = {path.name[0]: json.loads(path.read_bytes()) for path in out.glob("transcripts/*")}
     assert len({label for _, _, label in texts["0"]["timeline"]}) == 2
     assert len({label for _, _, label in texts["1"]["timeline"]}) == 1

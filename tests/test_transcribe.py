@@ -35,7 +35,8 @@ def test_the_transcript_keeps_the_contract(transcript: dict[str, Any], meeting: 
     stages = [run["stage"] for run in transcript["provenance"]["stages"]]
     assert stages[0] == "vad"
     assert set(stages) == {
-        "vad", "asr", "punctuation", "embedding", "clustering", "attribution", "emotion",
+        "vad", "asr", "punctuation", "embedding", "clustering", "segmentation", "overlap",
+        "attribution", "emotion",
     }  # fmt: skip
     for run in transcript["provenance"]["stages"]:
         if run["model"]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -31,8 +30,7 @@ FOLDERS = (
     "asr-en-ljspeech",
     "emotion-emodb",
 )
-SPEEDS = (1.0, 0.88, 1.13)
-SPEED_SHARES = (0.5, 0.25, 0.25)
+WINDOW = 24000
 LONGEST_S = 300.0
 SENTENCES_A_VOICE = 8
 TRAINED_VOICES = VOICES[::2]
@@ -69,9 +67,14 @@ def gather(data: Path, kept: Path) -> Corpus:
             speakers=np.array([names.index(name) for name, _ in spoken]),
             names=np.array(names),
         )
+    return load_corpus(kept)
+
+
+def load_corpus(kept: Path) -> Corpus:
+    """What `gather` has kept."""
     with np.load(kept, allow_pickle=False) as arrays:
-        names_kept = tuple(arrays["names"].tolist())
-        return Corpus(arrays["samples"], arrays["bounds"], arrays["speakers"], names_kept)
+        names = tuple(arrays["names"].tolist())
+        return Corpus(arrays["samples"], arrays["bounds"], arrays["speakers"], names)
 
 
 def _recorded(data: Path) -> list[tuple[str, NDArray[np.int16]]]:
@@ -126,61 +129,6 @@ def resampled(samples: Samples, length: int) -> Samples:
     scale = length / samples.shape[-1]
     scaled: Samples = (torch.fft.irfft(spectrum, n=length) * scale).numpy()
     return scaled
-
-
-class Batch(NamedTuple):
-    """`waveforms` float32 [B, T]; `classes`, `speeds`, `utterances` int64 [B]. A class is a
-    speaker at a speed."""
-
-    waveforms: Tensor
-    classes: Tensor
-    speeds: Tensor
-    utterances: Tensor
-
-
-class Sampler:
-    """Crops: speakers in proportion to the root of their speech (up to a minute), their
-    utterances evenly, at one of the speeds."""
-
-    def __init__(self, corpus: Corpus, rng: np.random.Generator) -> None:
-        self.corpus, self.rng = corpus, rng
-        lengths = np.diff(corpus.bounds, axis=1)[:, 0] / RATE
-        seconds = np.bincount(corpus.speakers, weights=lengths)
-        weights = np.sqrt(np.minimum(seconds, 60))
-        self.shares = weights / weights.sum()
-        order = np.argsort(corpus.speakers, kind="stable")
-        splits = np.searchsorted(corpus.speakers[order], np.arange(1, len(corpus.names)))
-        self.of_speaker = np.split(order, splits)
-
-    def draw(self, count: int) -> Batch:
-        """Mostly windows as the stage cuts them, some longer; in one batch of seven, short
-        segments that are repeated to fill the window."""
-        rng = self.rng
-        seconds = float(rng.choice([1.5, 2.5], p=[0.85, 0.15]))
-        length = int(seconds * RATE)
-        short = rng.random() < 0.15
-        speakers = rng.choice(len(self.shares), count, p=self.shares)
-        speeds = rng.choice(len(SPEEDS), count, p=SPEED_SHARES)
-        utterances = np.array([rng.choice(self.of_speaker[s]) for s in speakers])
-        waveforms = np.zeros((count, length), np.float32)
-        for row in range(count):
-            part = int(length * rng.uniform(0.25, 0.8)) if short else length
-            crop = self._crop(int(utterances[row]), round(part * SPEEDS[speeds[row]]))
-            waveforms[row] = np.resize(resampled(crop, part), length)
-        classes = speakers + speeds * len(self.corpus.names)
-        return Batch(
-            torch.from_numpy(waveforms), *map(torch.from_numpy, (classes, speeds, utterances))
-        )
-
-    def _crop(self, index: int, length: int) -> Samples:
-        """A random stretch of an utterance, preferring the louder of two (clips have silent
-        edges, which the stage never sees); a shorter utterance is repeated."""
-        samples = self.corpus.utterance(index)
-        if len(samples) <= length:
-            return np.resize(samples, length)
-        starts = self.rng.integers(0, len(samples) - length, 2)
-        crops = [samples[at : at + length] for at in starts]
-        return max(crops, key=lambda crop: float(np.square(crop).sum()))
 
 
 class Augmenter:

@@ -222,7 +222,7 @@ class ConformerEncoder(nn.Module):
         self.pre_encode = Subsampling(options)
         self.layers = nn.ModuleList(Layer(options) for _ in range(options.n_layers))
         self.positions: Tensor
-        self.register_buffer("positions", torch.empty(0), persistent=False)
+        self.register_buffer("positions", torch.empty(0, device="cpu"), persistent=False)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features [B, F, feat_in], lengths [B] in frames, to [B, ceil(F / factor), d_model]
@@ -235,6 +235,12 @@ class ConformerEncoder(nn.Module):
         for layer in self.layers:
             x = layer(x, lengths, self.positions, None if all_heard else heard)
         return x, lengths
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the layers compute."""
+        dtype: torch.dtype = self.layers[0].norm_out.weight.dtype  # type: ignore[union-attr, assignment]
+        return dtype
 
     def _reach(self, frames: int, device: torch.device) -> None:
         """Positions for so many frames: at least for a minute, so that they are made once."""

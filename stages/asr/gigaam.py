@@ -27,7 +27,9 @@ from stages.asr.prefix import prefix_paths
 from stages.asr.segments import LEAST_CONFIDENCE, AsrParameters, SegmentAsr
 from stages.audio.cutting import at_least
 from stages.audio.log_mel import LogMel, LogMelOptions
+from stages.compute import Precision, precision_field
 from stages.models import ModelFolder
+from stages.precision import compute_in
 
 BLANK_TOKEN = "<blank>"
 UNKNOWN_TEXT = "⁇"
@@ -47,9 +49,9 @@ class GigaAm(nn.Module):
         """Waveforms [B, T], lengths [B] in samples, to [B, frames, d_model] (one every 40 ms) and
         the frames of each row. A row shorter than a window is read as if silence followed."""
         least = self.preprocessor.options.least
-        features = self.preprocessor(*at_least(least, waveforms, lengths))
-        encoded: tuple[Tensor, Tensor] = self.encoder(*features)
-        return encoded
+        features, frames = self.preprocessor(*at_least(least, waveforms, lengths))
+        encoded, frames = self.encoder(features.to(self.encoder.dtype), frames)
+        return encoded.float(), frames
 
 
 class CtcHead(nn.Module):
@@ -82,7 +84,7 @@ class GigaAmParameters(AsrParameters):
     """Parameters of GigaAM recognition."""
 
     model: str = Field(
-        "hub:ai-sage/GigaAM-v3@e2e_ctc",
+        "hub:ai-sage/GigaAM-v3@cec030b4c4f35d928e4a9044a3bdb29ebd499fac",
         description="hub:OWNER/NAME@REVISION, https://..., or a folder in the published layout",
     )
     decoder: Literal["greedy", "prefix"] = Field(
@@ -91,6 +93,7 @@ class GigaAmParameters(AsrParameters):
     beam_size: int = Field(
         16, ge=1, description="of decoder prefix: readings of a segment kept from frame to frame"
     )
+    precision: Precision = precision_field()
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,12 @@ class GigaAmRecogniser:
     decoder: Decoder
 
     @classmethod
-    def read(cls, folder: ModelFolder, parameters: GigaAmParameters) -> GigaAmRecogniser:
+    def read(
+        cls,
+        folder: ModelFolder,
+        parameters: GigaAmParameters,
+        device: str | torch.device = "cpu",
+    ) -> GigaAmRecogniser:
         """ModelError where the folder holds something else than a GigaAM with CTC."""
         checkpoint = read_checkpoint(folder)
         head = checkpoint.section("head")
@@ -117,7 +125,8 @@ class GigaAmRecogniser:
                 f"{head.get('num_classes')} classes, one of them the blank"
             )
         mel, encoder = read_options(checkpoint)
-        network = loaded(lambda: GigaAmCtc(mel, encoder, len(vocabulary)), checkpoint)
+        network = loaded(lambda: GigaAmCtc(mel, encoder, len(vocabulary)), checkpoint).to(device)
+        compute_in(parameters.precision, device, network.encoder)
         paths = partial(prefix_paths, size=parameters.beam_size)
         found = greedy if parameters.decoder == "greedy" else paths
         return cls(network, PeakDecoder(found, vocabulary))
@@ -125,8 +134,10 @@ class GigaAmRecogniser:
     @torch.inference_mode()
     def recognise(self, waveforms: Tensor, lengths: Tensor) -> list[list[Word]]:
         """See `Recognises`."""
-        log_probs, frames = self.network.posteriors(waveforms, lengths)
-        found = self.decoder(log_probs.numpy(), frames.numpy())
+        device = self.network.preprocessor.window.device
+        log_probs, frames = self.network.posteriors(waveforms.to(device), lengths.to(device))
+        frames = frames.cpu()
+        found = self.decoder(log_probs.cpu().numpy(), frames.numpy())
         # GigaAM spreads the frames over the whole segment, whose last one may be a part.
         shifts = lengths * 1000 / SAMPLE_RATE / frames
         return [
@@ -148,7 +159,7 @@ class GigaAmAsr(SegmentAsr[GigaAmParameters]):
     parameters_type = GigaAmParameters
 
     def load(self) -> None:
-        self._recogniser = GigaAmRecogniser.read(self.folder, self.parameters)
+        self._recogniser = GigaAmRecogniser.read(self.folder, self.parameters, self.device)
 
 
 def read_options(checkpoint: GigaAmCheckpoint) -> tuple[LogMelOptions, ConformerOptions]:

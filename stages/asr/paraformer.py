@@ -18,6 +18,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from stages.asr.cif import ALMOST_ONE, fire_frames, integrate
 from stages.asr.paraformer_decoder import DecoderSizes, ParaformerDecoder
 from stages.asr.seaco import HotwordBias, SeacoSizes
+from stages.compute import Precision
+from stages.precision import compute_in
 from stages.sanm import SanmEncoder, SanmSizes, mask
 
 
@@ -109,6 +111,18 @@ class Recognised:
         ends, in frames; see `fire_frames`."""
         return fire_frames(self.alphas, spoken, self.threshold)
 
+    def cpu(self) -> Recognised:
+        """The same on the CPU."""
+        return Recognised(
+            self.tokens.cpu(),
+            self.scores.cpu(),
+            self.counts.cpu(),
+            self.alphas.cpu(),
+            self.frames.cpu(),
+            self.frame_ms,
+            self.threshold,
+        )
+
 
 class Paraformer(nn.Module):
     """Features to tokens. A row's result does not depend on its padding."""
@@ -147,11 +161,10 @@ class Paraformer(nn.Module):
             raise ValueError("this network has no hotword biasing")
         return self.bias.represent(self.decoder.embed, hotwords, start)
 
-    def compute_in(self, dtype: torch.dtype) -> None:
-        """Lets the encoder and the decoder, which are nearly all of the work, compute in `dtype`.
-        The sums of the predictor and the few hotwords stay in float32."""
-        self.encoder.to(dtype)
-        self.decoder.to(dtype)
+    def compute_in(self, precision: Precision, device: str | torch.device) -> None:
+        """Lets the encoder and the decoder, which are nearly all of the work, compute so. The sums
+        of the predictor and the few hotwords stay in float32."""
+        compute_in(precision, device, self.encoder, self.decoder)
 
     @property
     def dtype(self) -> torch.dtype:

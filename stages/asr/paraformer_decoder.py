@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from stages.sanm import NORM_EPSILON, Memory, attend, by_head, mask
@@ -154,5 +153,5 @@ class NormedFeedForward(nn.Module):
         self.w_2 = nn.Linear(hidden, size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.w_2(self.norm(torch.relu(self.w_1(x))))
+        out: Tensor = self.w_2(self.norm(self.w_1(x).relu_()))
         return out

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -24,6 +24,7 @@ from stages.asr.seaco import Spelling, read_seg_dict
 from stages.asr.segments import LEAST_CONFIDENCE, AsrParameters, Heard, SegmentAsr
 from stages.audio.cutting import at_least
 from stages.audio.features import Cmvn, Fbank, FbankOptions, load_cmvn, stack_frames
+from stages.compute import Precision, precision_field
 from stages.models import ModelFolder
 from stages.sanm import mask
 
@@ -40,11 +41,7 @@ class ParaformerParameters(AsrParameters):
         "path of a .txt file with one a line; one that the model cannot spell is left out, and "
         "the transcript's notes say so",
     )
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32",
-        description="in which the network computes; half of it is for processors made for it, and "
-        "changes some words",
-    )
+    precision: Precision = precision_field()
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,8 @@ class ParaformerRecogniser:
         cls,
         folder: ModelFolder,
         hotwords: Sequence[Sequence[int]],
-        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        precision: Precision = "float32",
     ) -> ParaformerRecogniser:
         """`hotwords` as token ids. ModelError where the folder's files do not fit each other."""
         layout = Layout.read(folder)
@@ -138,10 +136,10 @@ class ParaformerRecogniser:
             ) from None
         except ValueError as error:
             raise ModelError(str(error)) from None
-        network.eval().requires_grad_(False)
-        network.compute_in(dtype)
+        network.eval().requires_grad_(False).to(device)
+        network.compute_in(precision, device)
         biased = network.represent(hotwords, layout.start) if hotwords else None
-        return cls(layout, network, Fbank(layout.fbank), cmvn, biased)
+        return cls(layout, network, Fbank(layout.fbank).to(device), cmvn.to(device), biased)
 
     def recognise(self, waveforms: Tensor, lengths: Tensor) -> list[list[Word]]:
         """Waveforms float32 [B, T], lengths [B] in samples, to the words of each row, in ms from
@@ -152,7 +150,7 @@ class ParaformerRecogniser:
     def tokens(self, waveforms: Tensor, lengths: Tensor) -> list[list[Word]]:
         """The same as tokens, as the model spells them."""
         features, frames = self.features(waveforms, lengths)
-        found = self.network(features, frames, self.layout.frame_ms, self.hotwords)
+        found = self.network(features, frames, self.layout.frame_ms, self.hotwords).cpu()
         unwritten = torch.tensor(sorted(self.layout.unwritten))
         written = mask(found.counts, found.tokens.shape[1]) & ~torch.isin(found.tokens, unwritten)
         places = found.places(written.sum(dim=1)).numpy()
@@ -173,7 +171,8 @@ class ParaformerRecogniser:
 
     def features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """What the network reads, [B, F, M], and each row's frames [B]."""
-        least = self.layout.fbank.frame_length
+        least, device = self.layout.fbank.frame_length, self.fbank.window.device
+        waveforms, lengths = waveforms.to(device), lengths.to(device)
         features, frames = self.fbank(*at_least(least, waveforms, lengths))
         stacked, frames = stack_frames(features, frames, self.layout.lfr_m, self.layout.lfr_n)
         return self.cmvn(stacked), frames
@@ -201,8 +200,9 @@ class ParaformerAsr(SegmentAsr[ParaformerParameters]):
 
     def load(self) -> None:
         known, _ = self._spelt()
-        dtype: torch.dtype = getattr(torch, self.parameters.precision)
-        self._recogniser = ParaformerRecogniser.read(self.folder, known, dtype)
+        self._recogniser = ParaformerRecogniser.read(
+            self.folder, known, self.device, self.parameters.precision
+        )
 
     def merge(self, results: Iterable[list[Heard]], inputs: Inputs) -> tuple[Word, ...]:
         _, unknown = self._spelt()

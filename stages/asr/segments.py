@@ -11,21 +11,28 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.records import Span, Word
-from pipeline.stage import SAMPLE_RATE, BatchedStage, Inputs, Parameters
+from pipeline.stage import SAMPLE_RATE, BatchedStage, Inputs
 from stages.audio.cutting import Cut, bucketed, cut, pad
-from stages.models import WithModel
+from stages.compute import NetworkParameters
+from stages.models import WithNetwork
 
 LEAST_CONFIDENCE = 0.0001
 """Of a word: 0 would say that it was not heard at all."""
 
 
-class AsrParameters(Parameters):
+class AsrParameters(NetworkParameters):
     """Parameters that every recogniser has, under FunASR's names."""
 
-    speed_only: ClassVar[frozenset[str]] = frozenset({"batch_size_s", "batch_size_threshold_s"})
+    speed_only: ClassVar[frozenset[str]] = NetworkParameters.speed_only | {
+        "batch_size_s",
+        "batch_size_threshold_s",
+    }
 
     batch_size_s: int = Field(
-        120, ge=1, description="audio recognised at once, padding included, in s"
+        0,
+        ge=0,
+        description="audio recognised at once, padding included, in s; 0: 30 a thread on a CPU, "
+        "300 on a GPU",
     )
     batch_size_threshold_s: int = Field(
         60, ge=1, description="a segment of at least this many s is recognised alone"
@@ -52,7 +59,9 @@ class Heard:
 AsrParametersT = TypeVar("AsrParametersT", bound=AsrParameters)
 
 
-class SegmentAsr(WithModel, BatchedStage[AsrParametersT, tuple[Word, ...], list[Cut], list[Heard]]):
+class SegmentAsr(
+    WithNetwork, BatchedStage[AsrParametersT, tuple[Word, ...], list[Cut], list[Heard]]
+):
     """Words sorted by start, inside their segments. `load` of a subclass sets `_recogniser`."""
 
     package = "stages.asr"
@@ -63,9 +72,10 @@ class SegmentAsr(WithModel, BatchedStage[AsrParametersT, tuple[Word, ...], list[
 
     def batches(self, inputs: Inputs) -> Iterator[list[Cut]]:
         segments: tuple[Span, ...] = inputs.artifacts["vad"]
+        seconds = 30 if self.device.type == "cpu" else 300
         yield from bucketed(
             cut(inputs.audio, segments),
-            self.parameters.batch_size_s * SAMPLE_RATE,
+            (self.parameters.batch_size_s or seconds) * SAMPLE_RATE,
             self.parameters.batch_size_threshold_s * SAMPLE_RATE,
         )
 

@@ -69,7 +69,12 @@ class Recogniser:
     onset_ms: int
 
     @classmethod
-    def read(cls, folder: ModelFolder, parameters: CtcParameters) -> Recogniser:
+    def read(
+        cls,
+        folder: ModelFolder,
+        parameters: CtcParameters,
+        device: str | torch.device = "cpu",
+    ) -> Recogniser:
         """ModelError where the folder holds another kind of model, or one that the chosen
         decoder cannot serve."""
         config = folder.config()
@@ -80,16 +85,18 @@ class Recogniser:
             onset_ms, tail = int(config["onset_ms"]), int(config["tail"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise ModelError(f"{folder.path}: not a CtcNetwork model ({error})") from None
-        return cls(network, fbank, read_decoder(folder, parameters, tail), onset_ms)
+        decoder = read_decoder(folder, parameters, tail)
+        return cls(network.to(device), fbank.to(device), decoder, onset_ms)
 
     @torch.inference_mode()
     def recognise(self, waveforms: Tensor, lengths: Tensor) -> list[list[Word]]:
         """Waveforms float32 [B, T], lengths [B] in samples, to the words of each row, in ms from
         its beginning. A row shorter than one window is read as if silence followed."""
         least = self.fbank.options.frame_length
+        waveforms = waveforms.to(self.fbank.window.device)
         features, frames = self.fbank(*at_least(least, waveforms, lengths))
         log_probs, frames = self.network(features, frames)
-        found = self.decoder(log_probs.numpy(), frames.numpy())
+        found = self.decoder(log_probs.cpu().numpy(), frames.cpu().numpy())
         return [[self._timed(word) for word in row] for row in found]
 
     def _timed(self, word: FrameWord) -> Word:
@@ -137,4 +144,4 @@ class CtcAsr(SegmentAsr[CtcParameters]):
         return f"sha256:{hashlib.sha256(both.encode()).hexdigest()}"
 
     def load(self) -> None:
-        self._recogniser = Recogniser.read(self.folder, self.parameters)
+        self._recogniser = Recogniser.read(self.folder, self.parameters, self.device)

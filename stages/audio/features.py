@@ -20,6 +20,7 @@ from torch import Tensor
 
 INT16_SCALE = 32768.0
 LOG_FLOOR = float(np.finfo(np.float32).eps)
+_AT_ONCE = 256  # frames: what they need fits a core's cache, and a pass over them costs little
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,11 @@ class Fbank(torch.nn.Module):
         self.register_buffer("window", _window(self.options), persistent=False)
         self.register_buffer("mel", mel_filters(self.options, self.fft_size), persistent=False)
 
-    def num_frames(self, samples: int) -> int:
-        """Frames that `samples` samples give; 0 where there are fewer than one window's."""
+    def num_frames(self, lengths: Tensor) -> Tensor:
+        """Frames that so many samples give, [B] to [B]; 0 for fewer than one window's."""
         length, shift = self.options.frame_length, self.options.frame_shift
-        if self.options.snip_edges:
-            return 0 if samples < length else 1 + (samples - length) // shift
-        return (samples + shift // 2) // shift
+        more = shift - length if self.options.snip_edges else shift // 2
+        return torch.div(lengths + more, shift, rounding_mode="floor").clamp(min=0)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """`waveforms` [B, T] with full scale 1.0, zero-padded; `lengths` [B] in samples.
@@ -83,14 +83,16 @@ class Fbank(torch.nn.Module):
         Returns features [B, F, num_mel_bins] (log energy of the int16-scaled signal, as Kaldi
         has it; zeros past a row's end) and the frames of each row [B].
         """
-        counts = torch.tensor([self.num_frames(int(n)) for n in lengths], device=waveforms.device)
+        counts = self.num_frames(lengths.to(waveforms.device))
         frames = int(counts.max()) if len(counts) else 0
         if frames == 0:
             empty = waveforms.new_zeros(len(waveforms), 0, self.options.num_mel_bins)
             return empty, counts
-        features = self._log_mel(self._frame(waveforms * INT16_SCALE, lengths, frames))
+        framed = self._frame(waveforms * INT16_SCALE, lengths, frames)
+        parts = torch.split(framed, max(1, _AT_ONCE // len(framed)), dim=1)
+        features = torch.cat([self._log_mel(part) for part in parts], dim=1)
         keep = torch.arange(frames, device=features.device)[None, :] < counts[:, None]
-        return features * keep[..., None], counts
+        return features.mul_(keep[..., None]), counts
 
     def _frame(self, waveforms: Tensor, lengths: Tensor, frames: int) -> Tensor:
         """[B, T] to overlapping windows [B, F, frame_length]."""
@@ -171,7 +173,7 @@ def stack_frames(features: Tensor, lengths: Tensor, m: int, n: int) -> tuple[Ten
     rows = torch.arange(batch, device=device)[:, None, None]
     stacked = features[rows, index].reshape(batch, out, m * dim)
     keep = torch.arange(out, device=device)[None, :] < counts.to(device)[:, None]
-    return stacked * keep[..., None], counts
+    return stacked.mul_(keep[..., None]), counts
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,11 @@ class Cmvn:
     scale: Tensor
 
     def __call__(self, features: Tensor) -> Tensor:
-        return (features + self.shift.to(features.device)) * self.scale.to(features.device)
+        return (features + self.shift) * self.scale
+
+    def to(self, device: str | torch.device) -> Cmvn:
+        """The same, for features that are there."""
+        return Cmvn(self.shift.to(device), self.scale.to(device))
 
 
 def load_cmvn(path: Path) -> Cmvn:

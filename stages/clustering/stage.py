@@ -50,7 +50,7 @@ class ClusteringParameters(Parameters):
         0.9, ge=-1, le=1, description="speakers whose centroids have a greater cosine are one"
     )
     merge_doubt: float = Field(
-        1.0,
+        1.3,
         ge=0,
         description="so are those whose cosine differs from 1 by less than this over the square "
         "root of the number of windows of the one heard less",
@@ -60,7 +60,7 @@ class ClusteringParameters(Parameters):
         ge=0,
         le=1,
         description="share of its neighbours that a window is blended with before it is grouped: "
-        "helps weak embeddings such as the bundled ones, and harms strong ones",
+        "helps the bundled embeddings in recordings of half an hour and more",
     )
     reliable_ms: int = Field(
         1000, ge=0, description="windows shorter than this do not take part in the clustering"
@@ -73,7 +73,7 @@ class ClusteringParameters(Parameters):
         min_length=1,
         description="spectral: shares of each affinity row to keep; the clearest eigengap decides",
     )
-    neighbours: int = Field(10, ge=1, description="spectral: at least so many are kept of a row")
+    neighbours: int = Field(6, ge=1, description="spectral: at least so many are kept of a row")
     condense_above: int = Field(
         2000, ge=100, description="spectral: more windows than this are condensed to so many"
     )

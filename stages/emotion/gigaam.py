@@ -20,21 +20,24 @@ from pipeline.stage import SAMPLE_RATE, Inputs
 from stages.asr.gigaam import GigaAm, loaded, read_options
 from stages.asr.gigaam_checkpoint import GigaAmCheckpoint, read_checkpoint, read_config
 from stages.audio.cutting import Cut, bucketed, cut, pad
+from stages.compute import NetworkParameters
 from stages.emotion.turns import Tagged, TaggingParameters, TurnTagging
-from stages.models import ModelFolder
+from stages.models import ModelFolder, WithNetwork
 
 
-class GigaAmEmotionParameters(TaggingParameters):
+class GigaAmEmotionParameters(TaggingParameters, NetworkParameters):
     """Parameters of GigaAM-Emo."""
 
-    speed_only: ClassVar[frozenset[str]] = frozenset({"batch_seconds"})
+    speed_only: ClassVar[frozenset[str]] = NetworkParameters.speed_only | {"batch_seconds"}
 
     model: str = Field(
         "https://cdn.chatwm.opensmodel.sberdevices.ru/GigaAM/emo.ckpt",
         description="https://..., hub:OWNER/NAME@REVISION, or a folder with the .ckpt",
     )
     longest_ms: int = Field(20_000, ge=500, description="longer speech is tagged in pieces, in ms")
-    batch_seconds: int = Field(120, ge=1, description="audio tagged at once, padding included")
+    batch_seconds: int = Field(
+        30, ge=1, description="audio that one thread tags at once, padding included"
+    )
 
 
 class GigaAmEmo(nn.Module):
@@ -56,7 +59,8 @@ class GigaAmEmo(nn.Module):
     @torch.inference_mode()
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """Waveforms float32 [B, T], lengths [B] in samples, to float32 [B, classes]."""
-        encoded, frames = self.acoustic(waveforms, lengths)
+        device = self.head.weight.device
+        encoded, frames = self.acoustic(waveforms.to(device), lengths.to(device))
         at = torch.arange(encoded.shape[1], device=encoded.device)
         encoded = encoded.masked_fill((at[None, :] >= frames[:, None])[..., None], 0.0)
         probabilities: Tensor = self.head(encoded.sum(dim=1) / frames[:, None]).softmax(dim=-1)
@@ -90,7 +94,7 @@ def class_names(folder: ModelFolder) -> Sequence[str]:
     raise ModelError(f"{printable(str(folder.path))}: no id2name in its cfg: not a GigaAM-Emo")
 
 
-class GigaAmEmotion(TurnTagging[GigaAmEmotionParameters]):
+class GigaAmEmotion(WithNetwork, TurnTagging[GigaAmEmotionParameters]):
     """Pieces of similar length are tagged together."""
 
     version = 1
@@ -102,7 +106,7 @@ class GigaAmEmotion(TurnTagging[GigaAmEmotionParameters]):
         return class_names(self.folder)
 
     def load(self) -> None:
-        self._network = GigaAmEmo.read(self.folder)
+        self._network = GigaAmEmo.read(self.folder).to(self.device)
 
     def batches(self, inputs: Inputs) -> Iterator[list[Cut]]:
         spans = [piece.span for piece in self.pieces(inputs)]
@@ -113,5 +117,5 @@ class GigaAmEmotion(TurnTagging[GigaAmEmotionParameters]):
     def compute(self, batch: list[Cut]) -> list[Tagged]:
         if self._network is None:
             raise RuntimeError("the stage has no weights yet: call load() first")
-        found: NDArray[np.float32] = self._network(*pad(batch)).numpy()
+        found: NDArray[np.float32] = self._network(*pad(batch)).cpu().numpy()
         return [Tagged(piece, row) for (piece, _), row in zip(batch, found, strict=True)]

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.errors import ModelError, printable
+from pipeline.lanes import one_thread
 from pipeline.records import Sentence, Word
-from pipeline.stage import Inputs, Parameters, Stage
-from stages.models import ModelFolder, WithModel
+from pipeline.stage import Inputs, Stage
+from stages.compute import NetworkParameters
+from stages.models import ModelFolder, WithNetwork
 from stages.punctuation.casing import capitalised, read_lexicon, written
 from stages.punctuation.ct_transformer import CtTransformer, CtTransformerConfig
 from stages.punctuation.marks import MarkSet, decide
@@ -32,7 +34,7 @@ DEFAULT_WINDOW = 128  # words; a model says otherwise under model_conf.window
 CONTEXT = 16  # words at a window's inner edges that the neighbouring window decides
 
 
-class PunctuationParameters(Parameters):
+class PunctuationParameters(NetworkParameters):
     model: str = Field(
         "bundled/ct-transformer-en",
         description="bundled/NAME, or a folder in FunASR's CT-Transformer layout",
@@ -71,7 +73,9 @@ class Punctuator:
     segment: Segment | None
 
     @classmethod
-    def read(cls, folder: ModelFolder, chinese_words: bool = True) -> Punctuator:
+    def read(
+        cls, folder: ModelFolder, chinese_words: bool = True, device: str | torch.device = "cpu"
+    ) -> Punctuator:
         """ModelError where a file is missing, or of another model; the network is in evaluation
         mode."""
         config = folder.config()
@@ -82,8 +86,9 @@ class Punctuator:
             vocabulary = Vocabulary.read(tokens, model.get("suffix_buckets", 0))
             sizes = CtTransformerConfig.from_yaml(config, len(vocabulary))
             marks = MarkSet(sizes.punc_list)
-            network = CtTransformer(sizes)
-            network.load_state_dict(folder.state_dict())
+            with torch.device("meta"):  # whose weights are those of the file: none are drawn first
+                network = CtTransformer(sizes)
+            network.load_state_dict(folder.state_dict(), assign=True)
         except KeyError as missing:
             raise ModelError(f"{where}/config.yaml: {missing} is missing") from None
         except ValueError as error:
@@ -92,7 +97,7 @@ class Punctuator:
             reason = str(error).splitlines()[1:2] or [str(error)]
             raise ModelError(f"{where}: not a CT-Transformer: {reason[0].strip()}") from None
         return cls(
-            network=network.eval(),
+            network=network.eval().to(device),
             vocabulary=vocabulary,
             marks=marks,
             lexicon=read_lexicon(folder.path / "casing.json"),
@@ -112,10 +117,16 @@ class Punctuator:
         chosen[word_of] = found
         return chosen
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.network.embed.weight.device
+
     @torch.inference_mode()
     def _likeliest(self, rows: NDArray[np.int64]) -> NDArray[np.intp]:
-        marks, _ = self.network(torch.from_numpy(rows)[None], torch.tensor([len(rows)]))
-        likeliest: NDArray[np.intp] = marks[0].argmax(dim=-1).numpy()
+        tokens = torch.from_numpy(rows)[None].to(self.device)
+        marks, _ = self.network(tokens, torch.tensor([len(rows)]))
+        likeliest: NDArray[np.intp] = marks[0].argmax(dim=-1).cpu().numpy()
         return likeliest
 
     def scores(
@@ -123,17 +134,17 @@ class Punctuator:
     ) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
         """Log-probabilities of the marks [N, P], and the likeliest case of each word [N]
         (None without a case head). N >= 1."""
-        rows = torch.from_numpy(self.vocabulary.rows(words))
+        rows = torch.from_numpy(self.vocabulary.rows(words)).to(self.device)
         length = min(self.window, len(rows))
         starts = window_starts(len(rows), length)
-        windows = rows.unfold(0, length, 1)[torch.from_numpy(starts)]  # [W, length]
+        windows = rows.unfold(0, length, 1)[torch.from_numpy(starts).to(self.device)]  # [W, length]
         keep = torch.from_numpy(deepest(starts, length, len(rows)))
         marks, cases = [], []
         with torch.inference_mode():
             for batch in torch.split(windows, batch_size):
                 mark, case = self.network(batch, torch.full((len(batch),), length))
-                marks.append(mark.log_softmax(dim=-1))
-                cases.append(None if case is None else case.argmax(dim=-1))
+                marks.append(mark.log_softmax(dim=-1).cpu())
+                cases.append(None if case is None else case.argmax(dim=-1).cpu())
         chosen = torch.cat(marks)[keep[:, 0], keep[:, 1]].numpy()
         if cases[0] is None:
             return chosen, None
@@ -156,7 +167,7 @@ class Punctuator:
         return texts
 
 
-class CtTransformerPunctuation(WithModel, Stage[PunctuationParameters, tuple[Sentence, ...]]):
+class CtTransformerPunctuation(WithNetwork, Stage[PunctuationParameters, tuple[Sentence, ...]]):
     """Words as recognised to sentences; times and number of the words stay."""
 
     package = "stages.punctuation"
@@ -176,7 +187,8 @@ class CtTransformerPunctuation(WithModel, Stage[PunctuationParameters, tuple[Sen
         return folder.digest()
 
     def load(self) -> None:
-        self._punctuator = Punctuator.read(self.folder, self.parameters.chinese_words)
+        chinese_words = self.parameters.chinese_words
+        self._punctuator = Punctuator.read(self.folder, chinese_words, self.device)
 
     def run(self, inputs: Inputs) -> tuple[Sentence, ...]:
         """`asr` -> sentences. RuntimeError before `load`."""
@@ -188,7 +200,8 @@ class CtTransformerPunctuation(WithModel, Stage[PunctuationParameters, tuple[Sen
         spoken = [word.text for word in words]
         cases = None
         if self.parameters.reading == "sentences":
-            chosen = self._punctuator.read_on(spoken)
+            with one_thread():  # some tens of words at a time
+                chosen = self._punctuator.read_on(spoken)
         else:
             scores, cases = self._punctuator.scores(spoken, self.parameters.batch_size)
             pauses = pauses_after(words) >= self.parameters.sentence_pause

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool1d, relu
+from torch.nn.functional import relu
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class CamPlusPlus(nn.Module):
             channels += layers * sizes.growth_rate
             self.xvector.add_module(f"transit{index}", Transit(channels, channels // 2))
             channels //= 2
-        self.xvector.add_module("out_nonlinear", normalised_relu(channels))
+        self.xvector.add_module("out_nonlinear", NormalisedRelu(channels))
         self.xvector.add_module("stats", StatisticsPooling())
         self.xvector.add_module("dense", Dense(2 * channels, sizes.embedding_size))
         for module in self.modules():
@@ -61,13 +61,13 @@ class CamPlusPlus(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        embedding: Tensor = self.xvector(self.head(features.transpose(1, 2)))
+        embedding: Tensor = self.xvector(self.head(features))
         return embedding
 
 
 class FrontConvolution(nn.Module):
     """The 2-D convolutional head (FCM): local time-frequency patterns, with the frequency axis
-    shortened eightfold. [B, F, T] to [B, channels * F / 8, T]."""
+    shortened eightfold. [B, T, F] to [B, T, channels * F / 8]."""
 
     def __init__(self, channels: int, feat_dim: int) -> None:
         super().__init__()
@@ -80,10 +80,12 @@ class FrontConvolution(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        x = relu(self.bn1(self.conv1(features.unsqueeze(1))))
+        # Channels last is the fast layout of small convolutions on a CPU; all layers keep it.
+        image = features.transpose(1, 2).unsqueeze(1).to(memory_format=torch.channels_last)
+        x = normalised(self.conv1, self.bn1, image).relu_()
         x = self.layer2(self.layer1(x))
-        x = relu(self.bn2(self.conv2(x)))
-        return x.flatten(1, 2)
+        x = normalised(self.conv2, self.bn2, x).relu_()
+        return x.permute(0, 3, 1, 2).flatten(2)
 
 
 class Residual(nn.Module):
@@ -101,25 +103,60 @@ class Residual(nn.Module):
             self.shortcut.append(nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.bn2(self.conv2(relu(self.bn1(self.conv1(x)))))
-        return relu(out + self.shortcut(x))
+        hidden = normalised(self.conv1, self.bn1, x).relu_()
+        out = normalised(self.conv2, self.bn2, hidden)
+        return out.add_(self.shortcut(x)).relu_()
 
 
-def normalised_relu(channels: int) -> nn.Sequential:
-    """Batch norm, then ReLU, under the names of the published checkpoints."""
-    layer = nn.Sequential()
-    layer.add_module("batchnorm", nn.BatchNorm1d(channels))
-    layer.add_module("relu", nn.ReLU(inplace=True))
-    return layer
+def normalised(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Convolution, then batch norm. In evaluation the norm is a part of the kernel: these images
+    are large, and every pass over them counts."""
+    if norm.training or norm.running_mean is None or norm.running_var is None:
+        out: Tensor = norm(conv(x))
+        return out
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * scale
+    kernel = (conv.weight * scale[:, None, None, None]).to(memory_format=torch.channels_last)
+    return nn.functional.conv2d(x, kernel, shift, conv.stride, conv.padding)
+
+
+class NormalisedRelu(nn.Module):
+    """Batch norm, then ReLU: [..., C] to the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.batchnorm = nn.BatchNorm1d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.batchnorm(x.flatten(0, -2)).view_as(x).relu_()
+        return out
+
+
+class TimeConv(nn.Conv1d):
+    """A convolution over time, of frames that lie one after the other: [B, T, C] to [B, T', D].
+    Over one frame it is a matrix product, and over several one of images one row high."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernel_size == (1,):
+            return nn.functional.linear(x, self.weight[..., 0], self.bias)
+        rows = nn.functional.conv2d(
+            x.transpose(1, 2).unsqueeze(2),
+            self.weight.unsqueeze(2),
+            self.bias,
+            (1, *self.stride),
+            (0, *self.padding),
+            (1, *self.dilation),
+        )
+        return rows.squeeze(2).transpose(1, 2)
 
 
 class Tdnn(nn.Module):
-    """Five frames of context and half the frame rate: [B, C, T] to [B, D, ceil(T / 2)]."""
+    """Five frames of context and half the frame rate: [B, T, C] to [B, ceil(T / 2), D]."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.linear = nn.Conv1d(in_channels, out_channels, 5, stride=2, padding=2, bias=False)
-        self.nonlinear = normalised_relu(out_channels)
+        self.linear = TimeConv(in_channels, out_channels, 5, stride=2, padding=2, bias=False)
+        self.nonlinear = NormalisedRelu(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.nonlinear(self.linear(x))
@@ -127,7 +164,7 @@ class Tdnn(nn.Module):
 
 
 class DenseBlock(nn.ModuleList):
-    """D-TDNN layers, each reading everything before it: [B, C, T] to [B, C + layers * G, T]."""
+    """D-TDNN layers, each reading everything before it: [B, T, C] to [B, T, C + layers * G]."""
 
     def __init__(self, layers: int, channels: int, sizes: CamPlusPlusSizes, dilation: int) -> None:
         super().__init__()
@@ -138,20 +175,20 @@ class DenseBlock(nn.ModuleList):
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self:
-            x = torch.cat([x, layer(x)], dim=1)
+            x = torch.cat([x, layer(x)], dim=-1)
         return x
 
 
 class DenseLayer(nn.Module):
-    """A bottleneck and a masked TDNN: [B, C, T] to [B, growth_rate, T]."""
+    """A bottleneck and a masked TDNN: [B, T, C] to [B, T, growth_rate]."""
 
     def __init__(
         self, channels: int, bottleneck: int, sizes: CamPlusPlusSizes, dilation: int
     ) -> None:
         super().__init__()
-        self.nonlinear1 = normalised_relu(channels)
-        self.linear1 = nn.Conv1d(channels, bottleneck, 1, bias=False)
-        self.nonlinear2 = normalised_relu(bottleneck)
+        self.nonlinear1 = NormalisedRelu(channels)
+        self.linear1 = TimeConv(channels, bottleneck, 1, bias=False)
+        self.nonlinear2 = NormalisedRelu(bottleneck)
         self.cam_layer = ContextAwareMask(bottleneck, sizes.growth_rate, dilation)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,36 +199,35 @@ class DenseLayer(nn.Module):
 
 class ContextAwareMask(nn.Module):
     """A TDNN whose outputs are weighted by a mask drawn from the mean over the whole window and
-    over each segment of 100 frames (2 s): [B, C, T] to [B, D, T]. Equation 3 of the paper."""
+    over each segment of 100 frames (2 s): [B, T, C] to [B, T, D]. Equation 3 of the paper."""
 
     segment = 100
 
     def __init__(self, in_channels: int, out_channels: int, dilation: int) -> None:
         super().__init__()
-        self.linear_local = nn.Conv1d(
+        self.linear_local = TimeConv(
             in_channels, out_channels, 3, padding=dilation, dilation=dilation, bias=False
         )
-        self.linear1 = nn.Conv1d(in_channels, in_channels // 2, 1)
-        self.linear2 = nn.Conv1d(in_channels // 2, out_channels, 1)
+        self.linear1 = TimeConv(in_channels, in_channels // 2, 1)
+        self.linear2 = TimeConv(in_channels // 2, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         # The mask is constant over a segment: it is computed once a segment, then spread.
-        context = x.mean(-1, keepdim=True) + avg_pool1d(
-            x, self.segment, self.segment, ceil_mode=True
-        )
+        segments = [part.mean(1) for part in torch.split(x, self.segment, dim=1)]
+        context = torch.stack(segments, dim=1) + x.mean(1, keepdim=True)
         mask = torch.sigmoid(self.linear2(relu(self.linear1(context))))
-        spread = mask.repeat_interleave(self.segment, dim=-1)[..., : x.shape[-1]]
+        spread = mask.repeat_interleave(self.segment, dim=1)[:, : x.shape[1]]
         out: Tensor = self.linear_local(x) * spread
         return out
 
 
 class Transit(nn.Module):
-    """Between two blocks: [B, C, T] to [B, D, T]."""
+    """Between two blocks: [B, T, C] to [B, T, D]."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.nonlinear = normalised_relu(in_channels)
-        self.linear = nn.Conv1d(in_channels, out_channels, 1, bias=False)
+        self.nonlinear = NormalisedRelu(in_channels)
+        self.linear = TimeConv(in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.linear(self.nonlinear(x))
@@ -199,10 +235,10 @@ class Transit(nn.Module):
 
 
 class StatisticsPooling(nn.Module):
-    """Mean and (unbiased) standard deviation over time: [B, C, T] to [B, 2C]."""
+    """Mean and (unbiased) standard deviation over time: [B, T, C] to [B, 2C]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x.mean(dim=-1), x.std(dim=-1)], dim=-1)
+        return torch.cat([x.mean(dim=1), x.std(dim=1)], dim=-1)
 
 
 class Dense(nn.Module):
@@ -210,10 +246,10 @@ class Dense(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.linear = nn.Conv1d(in_channels, out_channels, 1, bias=False)
+        self.linear = TimeConv(in_channels, out_channels, 1, bias=False)
         self.nonlinear = nn.Sequential()
         self.nonlinear.add_module("batchnorm", nn.BatchNorm1d(out_channels, affine=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.nonlinear(self.linear(x.unsqueeze(-1)).squeeze(-1))
+        out: Tensor = self.nonlinear(self.linear(x))
         return out

@@ -15,23 +15,24 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.records import Embeddings, Span
-from pipeline.stage import SAMPLE_RATE, BatchedStage, Inputs, Parameters
+from pipeline.stage import SAMPLE_RATE, BatchedStage, Inputs
 from stages.audio.cutting import cut
-from stages.models import WithModel
+from stages.compute import NetworkParameters
+from stages.models import WithNetwork
 from stages.speakers.embedder import SpeakerEmbedder, load_embedder, read_sizes
 
 
-class CamPlusPlusParameters(Parameters):
+class CamPlusPlusParameters(NetworkParameters):
     """Parameters of the embedding stage."""
 
-    speed_only: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    speed_only: ClassVar[frozenset[str]] = NetworkParameters.speed_only | {"batch_size"}
 
     model: str = Field(
         "bundled/campplus-en", description="bundled/NAME, or a folder with a published CAM++"
     )
     window_ms: int = Field(1500, ge=200, description="speech that one embedding stands for, in ms")
     step_ms: int = Field(750, ge=50, description="from one window's start to the next, in ms")
-    batch_size: int = Field(64, ge=1, description="windows embedded at once")
+    batch_size: int = Field(16, ge=1, description="windows that one thread embeds at once")
 
 
 class WindowBatch(NamedTuple):
@@ -42,7 +43,7 @@ class WindowBatch(NamedTuple):
 
 
 class CamPlusPlusStage(
-    WithModel, BatchedStage[CamPlusPlusParameters, Embeddings, WindowBatch, Embeddings]
+    WithNetwork, BatchedStage[CamPlusPlusParameters, Embeddings, WindowBatch, Embeddings]
 ):
     """Windows over each speech segment, sorted by start. No speech gives no embeddings."""
 
@@ -55,7 +56,7 @@ class CamPlusPlusStage(
     _embedder: SpeakerEmbedder | None = None
 
     def load(self) -> None:
-        self._embedder = load_embedder(self.folder)
+        self._embedder = load_embedder(self.folder).to(self.device)
 
     def batches(self, inputs: Inputs) -> Iterator[WindowBatch]:
         """Every window has the same length: a shorter segment is repeated until it fills one,
@@ -74,8 +75,8 @@ class CamPlusPlusStage(
     def compute(self, batch: WindowBatch) -> Embeddings:
         if self._embedder is None:
             raise RuntimeError("the stage has no weights yet: call load() first")
-        vectors = self._embedder(torch.from_numpy(batch.waveforms))
-        return Embeddings(batch.spans, vectors.numpy())
+        vectors = self._embedder(torch.from_numpy(batch.waveforms).to(self.device))
+        return Embeddings(batch.spans, vectors.cpu().numpy())
 
     def merge(self, results: Iterable[Embeddings], inputs: Inputs) -> Embeddings:
         parts = list(results)

@@ -52,7 +52,7 @@ class FsmnVadParameters(Parameters):
     max_single_segment_time: int = Field(
         20_000, description="longer segments are cut at their best pause, in ms", ge=1000
     )
-    block_ms: int = Field(120_000, description="audio that the network reads at a time", ge=100)
+    block_ms: int = Field(30_000, description="audio that one thread reads at a time", ge=100)
 
     @property
     def endpoint(self) -> EndpointOptions:
