@@ -83,7 +83,12 @@ class Executor:
         if done is not None and done.provenance.key == graph.transcript_key(keys):
             return done
         store = ArtifactStore(self._folder, job.id)
-        audio = MeteredAudio(source, info.duration_ms, partial(_keep, store, keys[AUDIO]))
+        audio = MeteredAudio(
+            source,
+            info.duration_ms,
+            partial(_keep, store, keys[AUDIO]),
+            heard=store.load(AUDIO, keys[AUDIO], AudioFacts) is not None,
+        )
         made: dict[str, Made] = {}
         for node in graph.nodes:
             at.stage = node.name

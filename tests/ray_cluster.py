@@ -15,7 +15,12 @@ from tests.conftest import ROOT
 
 # Ray gives workers the lowest priority: beside anything else they would get nowhere. And it ends
 # them where the machine's memory is short, whoever uses it.
-SETTINGS = {"RAY_worker_niceness": "0", "RAY_memory_monitor_refresh_ms": "0"}
+# Workers find the stages of tests and benchmarks in the checkout.
+SETTINGS = {
+    "RAY_worker_niceness": "0",
+    "RAY_memory_monitor_refresh_ms": "0",
+    "PYTHONPATH": str(ROOT),
+}
 
 
 @contextmanager
@@ -24,6 +29,7 @@ def ray_cluster(nodes: int, **head: object) -> Iterator[Any]:
     further arguments of the head node."""
     from ray.cluster_utils import Cluster
 
+    before = {name: os.environ.get(name) for name in SETTINGS}
     os.environ.update(SETTINGS)
     cluster = Cluster(
         initialize_head=True,
@@ -41,8 +47,11 @@ def ray_cluster(nodes: int, **head: object) -> Iterator[Any]:
         yield cluster
     finally:
         cluster.shutdown()
-        for name in SETTINGS:
-            del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def add_node(cluster: Any) -> Any:

@@ -94,8 +94,8 @@ def test_killed_at_a_random_moment_it_goes_on_and_ends_the_same(
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         now = artifacts(out)
-        assert all(now[name] == written for name, written in kept.items())
+        assert {name: now[name] for name in kept} == kept
         kept = {name: written for name, written in now.items() if not name.endswith(".tmp")}
     assert hansard("transcribe", meeting, "--out", out).code == 0
     assert record(out) == record(finished)
-    assert all(artifacts(out)[name] == written for name, written in kept.items())
+    assert {name: written for name, written in artifacts(out).items() if name in kept} == kept
