@@ -134,7 +134,7 @@ def web(speech: bytes) -> Iterator[str]:
     server.server_close()
 
 
-def test_secrets_of_addresses_are_used_and_never_shown(
+def test_passwords_of_addresses_are_used_and_never_shown(
     web: str, tmp_path: Path, here: Here
 ) -> None:
     out = tmp_path / "out"
