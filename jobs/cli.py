@@ -31,9 +31,7 @@ from jobs.options import (
 )
 from jobs.submit import cli as submitted
 from pipeline.errors import HansardError
-from pipeline.interrupt import listen
-
-_INTERRUPTED = 130
+from pipeline.interrupt import EXIT_CODE, listen
 
 app = typer.Typer(
     name="hansard",
@@ -96,8 +94,8 @@ def transcribe(
     from jobs.recorder import Conduct
     from jobs.transcribe import Request, make_options, run
 
-    counts = {"speakers": speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
-    options = make_options(profile, with_counts(settings, counts), formats)
+    counted = with_counts(settings, speakers, min_speakers, max_speakers)
+    options = make_options(profile, counted, formats)
     conduct = Conduct(
         attempts=max_attempts,
         seconds=time_limit,
@@ -146,8 +144,8 @@ def sync(
     from jobs.sync import sync as run
     from jobs.transcribe import Request, make_options
 
-    counts = {"speakers": speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
-    options = make_options(profile, with_counts(settings, counts), formats)
+    counted = with_counts(settings, speakers, min_speakers, max_speakers)
+    options = make_options(profile, counted, formats)
     conduct = Conduct(
         attempts=max_attempts,
         seconds=time_limit,
@@ -358,10 +356,10 @@ def main() -> None:
         typer.echo(f"hansard: {error}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as end:  # typer makes the second of the first
-        if isinstance(end, SystemExit) and end.code != _INTERRUPTED:
+        if isinstance(end, SystemExit) and end.code != EXIT_CODE:
             raise
         typer.echo("hansard: interrupted; the same command goes on from here", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(EXIT_CODE)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,13 @@ def cluster_address(executor: str, address: str) -> str:
     return address or os.environ.get("RAY_ADDRESS") or "local"
 
 
-def with_counts(settings: list[str] | None, counts: dict[str, int | None]) -> tuple[str, ...]:
+def with_counts(
+    settings: list[str] | None,
+    speakers: int | None,
+    min_speakers: int | None,
+    max_speakers: int | None,
+) -> tuple[str, ...]:
     """The settings, with what options say of the number of speakers."""
-    speakers = [f"clustering.{key}={n}" for key, n in counts.items() if n is not None]
-    return (*(settings or ()), *speakers)
+    counts = {"speakers": speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
+    said = [f"clustering.{key}={n}" for key, n in counts.items() if n is not None]
+    return (*(settings or ()), *said)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+EXIT_CODE = 130
+
 _told = False  # of the process, as its signals are
 
 

@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.ports import free_port
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE = (".pt", ".safetensors", ".bin")
 """Stored as the hub stores large files: listed by SHA-256, served from elsewhere."""
@@ -196,9 +198,7 @@ class Hub:
 @contextmanager
 def hub_server(root: Path, certificate: Path | None = None) -> Iterator[Hub]:
     """Serves `root`; over https with a certificate (PEM, its key in the same file)."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "tests.hub_server", str(port), str(root)]
     process = subprocess.Popen(
         [*command, *([str(certificate)] if certificate else [])],

@@ -4,7 +4,6 @@ trouble does."""
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from tests.ports import free_port
+
 # The secret is searched for in everything that Hansard writes.
 KEY, SECRET = "AKIAHANSARDTEST", "wJalrXUtnFEMI-hansard-test-secret"
 
@@ -30,9 +31,7 @@ FULL_BUCKET, FULL_KEYS = "full", [f"archive/{i:05d}.wav" for i in range(10_000)]
 @contextmanager
 def s3_server() -> Iterator[str]:
     """The address of a moto server in a process of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "tests.s3_server", str(port)]
     root = Path(__file__).resolve().parents[1]
     quiet = subprocess.DEVNULL

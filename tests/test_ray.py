@@ -19,6 +19,7 @@ from pipeline.errors import ProfileError, UsageError
 from pipeline.profile import load_profile
 from pipeline.resources import Resources
 from tests.conftest import Call, Here, hansard
+from tests.ports import free_port
 from tests.ray_cluster import ray_cluster, records, start
 from tests.ray_stages import PROFILE
 
@@ -33,9 +34,7 @@ class Place(NamedTuple):
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
     """Two nodes of one CPU each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with ray_cluster(nodes=2, ray_client_server_port=port) as cluster:
         yield Place(cluster.address, f"ray://127.0.0.1:{port}")
 
@@ -204,7 +203,10 @@ def test_a_recording_that_takes_too_long_fails_alone(
     assert "longer than the time limit of 2 s" in record["error"]
 
 
-def test_addresses_that_lead_to_no_cluster(here: Here, profile: Path, tmp_path: Path) -> None:
+def test_addresses_that_lead_to_no_cluster(
+    here: Here, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.cluster.session._REACH", 3.0)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

@@ -70,8 +70,8 @@ def submit(
     from jobs.submit.command import submit as send
     from jobs.transcribe import Request, make_options
 
-    counts = {"speakers": speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
-    options = make_options(profile, with_counts(settings, counts), formats)
+    counted = with_counts(settings, speakers, min_speakers, max_speakers)
+    options = make_options(profile, counted, formats)
     conduct = Conduct(attempts=max_attempts, seconds=time_limit)
     request = Request(tuple(sources), out, options, conduct)
     code = send(

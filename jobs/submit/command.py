@@ -12,10 +12,11 @@ from rich.table import Table
 
 from jobs.submit.client import Cluster, JobState
 from jobs.submit.submission import prepare
-from jobs.transcribe import Request
+from jobs.transcribe import ALL_DONE, SOME_FAILED, Request
+from pipeline import interrupt
 from pipeline.errors import printable
 
-ALL_DONE, SOME_FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+WRONG = 2
 
 
 def submit(
@@ -86,7 +87,7 @@ def _follow(cluster: Cluster, job: str, *, err: bool) -> int:
         typer.echo(
             f"\nthe job goes on; to follow it again: hansard job logs {job} --follow", err=True
         )
-        return INTERRUPTED
+        return interrupt.EXIT_CODE
     return _code(state)
 
 

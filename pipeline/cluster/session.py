@@ -19,7 +19,7 @@ from pipeline.errors import HansardError, UsageError, printable
 LOCAL = "local"
 """The address of a cluster in this machine that starts and ends with this process."""
 
-_REACH = 10.0  # seconds
+_REACH = 30.0  # seconds
 
 
 @contextmanager
@@ -36,6 +36,7 @@ def session(address: str) -> Iterator[None]:
         with warnings.catch_warnings(action="ignore"):
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **_own(address))
     except Exception as error:  # Ray raises half a dozen kinds
+        ray.shutdown()  # of what is half there
         raise _unreachable(address, str(error) or type(error).__name__) from error
     signal.signal(signal.SIGTERM, terminate)
     try:
