@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.asr.ctc_network import NetworkOptions
+from stages.asr.ctc_network import CtcNetwork, NetworkOptions
 from training.asr import TOKENS, Targets, Trainer
 from training.mmi import log_denominator, phone_trigram
 from training.pronunciations import PHONES, pronounce
+from training.run import set_rate
 
 SIZE = 4
 
@@ -87,11 +88,13 @@ def test_training_lowers_both_losses() -> None:
         for at, word in enumerate(text.split()):
             row[20 + 60 * at : 50 + 60 * at, words[word]] += 3.0
     targets = Targets(texts, seed=0)
-    trainer = Trainer(NetworkOptions(len(TOKENS), width=32, blocks=2, expansion=2), targets)
+    network = CtcNetwork(NetworkOptions(len(TOKENS), width=32, blocks=2, expansion=2))
+    trainer = Trainer(network, targets)
     counts = torch.full((4,), 200)
     steps = []
     for step in range(60):
-        trainer.set_rate(0.0)
+        for optimizer in (trainer.muon, trainer.adamw):
+            set_rate(optimizer, 2e-3 * (step + 1) / 300)
         steps.append(trainer.step(features, counts, texts, done=0.0 if step < 30 else 0.5))
     assert steps[-1]["ctc"] < 0.5 * steps[0]["ctc"]
     criterion = [step["ctc"] + step["all"] for step in steps[30:]]  # less the trigram, a constant

@@ -7,7 +7,8 @@ loss regularization for CTC (2021); Park et al., SpecAugment (2019); Jordan et a
     python -m training.synthesis --data ../shared/data --out RUN/synthetic --hours 20
     python -m training.asr --data ../shared/data --synthetic RUN/synthetic --out RUN --hours 2
 
-Interrupted, the second command goes on from RUN/checkpoint.pt. RUN/model is usable at any time.
+Interrupted, the second command goes on from RUN/checkpoint.pt. RUN/model is usable at any time;
+RUN/log.jsonl and RUN/curves.png show how it went.
 """
 
 from __future__ import annotations
@@ -15,24 +16,25 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import jiwer
 import safetensors.torch
 import torch
 from torch import Tensor
 from torch.nn.functional import ctc_loss
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from stages.asr.ctc_network import CtcNetwork, NetworkOptions, masked
 from stages.audio.features import Fbank, FbankOptions
 from stages.models import save_model
+from training import distributed
 from training.asr_data import RECORDED, Batches, cache_recorded, load_audio, read_items, spoken
 from training.mmi import log_denominator, phone_trigram
 from training.pronunciations import PHONES, pronounce
+from training.run import Run, set_rate, warm_cosine
 from training.splits import is_held_out, read_manifest
 
 TOKENS = ("<blank>", *PHONES)
@@ -43,18 +45,10 @@ CTC_WEIGHT = 0.1  # of CTC beside MMI
 USUAL = 0.7  # of the time a word is taken to be pronounced in the usual way
 INTERMEDIATE_WEIGHT = 0.3
 AVERAGE_DECAY = 0.998
-SAVE_SECONDS = 300.0
+REPORT_STEPS = 50
 # Measured by benchmarks.asr against the synthesisers' own word times.
 ONSET_MS = -65
 TAIL_FRAMES = 2
-
-
-@dataclass
-class Progress:
-    """Where a run stands; `seconds` of training so far, over all its starts."""
-
-    step: int = 0
-    seconds: float = 0.0
 
 
 class Targets:
@@ -87,24 +81,21 @@ class Targets:
 class Trainer:
     """The network, its running average, two optimisers, the frontend and the targets."""
 
-    def __init__(self, options: NetworkOptions, targets: Targets) -> None:
-        self.network = CtcNetwork(options)
+    def __init__(self, network: CtcNetwork, targets: Targets) -> None:
+        self.network = network
         self.targets = targets
-        self.average = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self.average = AveragedModel(network, avg_fn=_follow, use_buffers=True)
         self.fbank = Fbank(FbankOptions())
         # Muon turns the large matrices; everything else is left to AdamW.
         matrices, rest = [], []
         for name, parameter in self.network.named_parameters():
             large = name.endswith(("expand.weight", "contract.weight"))
             (matrices if large else rest).append(parameter)
-        self.optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.01),
-        ]
-        self.progress = Progress()
+        self.muon = torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+        self.adamw = torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.01)
 
     def fit_normalisation(self, batches: list[tuple[Tensor, Tensor, list[str]]]) -> None:
-        """Sets the corpus mean and scale of each mel bin from some batches."""
+        """Sets the corpus mean and scale of each mel bin from some batches of all workers."""
         rows = []
         for features, counts, _ in batches:
             rows += [f[:n] for f, n in zip(features, counts, strict=True)]
@@ -112,16 +103,7 @@ class Trainer:
         within = torch.cat([row - row.mean(dim=0) for row in rows])
         self.network.mean.copy_(frames.mean(dim=0))
         self.network.scale.copy_(1 / within.std(dim=0))
-
-    def set_rate(self, done: float, peak: float = PEAK_RATE) -> float:
-        """Warm-up in steps, then a cosine over the share of the time budget that is used."""
-        rise = min(1.0, (self.progress.step + 1) / WARMUP_STEPS)
-        fall = 0.5 * (1 + torch.cos(torch.tensor(min(1.0, done)) * torch.pi).item())
-        rate = peak * rise * max(fall, 0.005)
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-        return rate
+        distributed.average([self.network.mean, self.network.scale])
 
     def step(
         self, features: Tensor, counts: Tensor, texts: list[str], done: float
@@ -150,35 +132,16 @@ class Trainer:
             report["all"] = every
             criterion = (1 + CTC_WEIGHT) * ctc + every
         loss = torch.lerp(criterion, middle, INTERMEDIATE_WEIGHT) / sizes.sum()
-        for optimiser in self.optimisers:
-            optimiser.zero_grad(set_to_none=True)
+        self.muon.zero_grad()
+        self.adamw.zero_grad()
         loss.backward()
+        distributed.average_gradients(self.network)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         if torch.isfinite(norm):
-            for optimiser in self.optimisers:
-                optimiser.step()
-        self.progress.step += 1
-        self._update_average()
+            self.muon.step()
+            self.adamw.step()
+        self.average.update_parameters(self.network)
         return {name: float(value.detach() / sizes.sum()) for name, value in report.items()}
-
-    def _update_average(self) -> None:
-        decay = min(AVERAGE_DECAY, self.progress.step / (self.progress.step + 10))
-        for name, value in self.network.state_dict().items():
-            self.average[name].lerp_(value, 1 - decay)
-
-    def save(self, path: Path) -> None:
-        state: dict[str, Any] = {"network": self.network.state_dict(), "average": self.average}
-        state |= {"optimisers": [o.state_dict() for o in self.optimisers]}
-        torch.save(state | {"progress": asdict(self.progress)}, path.with_suffix(".new"))
-        path.with_suffix(".new").replace(path)
-
-    def restore(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.average = state["average"]
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        self.progress = Progress(**state["progress"])
 
     def export(self, folder: Path) -> None:
         """Writes the averaged weights as a model folder that `CtcAsr` reads."""
@@ -190,8 +153,13 @@ class Trainer:
             "onset_ms": ONSET_MS,
             "tail": TAIL_FRAMES,
         }
-        save_model(folder, self.average, config)
+        save_model(folder, self.average.module.state_dict(), config)
         (folder / "tokens.json").write_text(json.dumps(TOKENS))
+
+
+def _follow(average: Tensor, now: Tensor, steps: Tensor) -> Tensor:
+    decay = min(AVERAGE_DECAY, float(steps) / (float(steps) + 10))
+    return torch.lerp(average, now, 1 - decay)
 
 
 def spec_augment(features: Tensor, lengths: Tensor) -> Tensor:
@@ -229,8 +197,7 @@ def held_out_sample(data: Path, each: int) -> list[tuple[Tensor, str]]:
 @torch.inference_mode()
 def phone_error_rate(trainer: Trainer, sample: list[tuple[Tensor, str]]) -> float:
     """PER of the averaged weights, best path, one utterance at a time."""
-    network = CtcNetwork(trainer.network.options).eval()
-    network.load_state_dict(trainer.average)
+    network = trainer.average.module.eval()
     heard = []
     for waveform, _ in sample:
         features, counts = trainer.fbank(waveform[None], torch.tensor([len(waveform)]))
@@ -239,73 +206,56 @@ def phone_error_rate(trainer: Trainer, sample: list[tuple[Tensor, str]]) -> floa
     return float(jiwer.wer([said for _, said in sample], heard))
 
 
-def start(options: argparse.Namespace, targets: Targets) -> Trainer:
-    """From the checkpoint; else from the weights that `--initial` names, but for their last
-    layer; else from nothing."""
-    network = NetworkOptions(len(TOKENS), blocks=options.blocks, dropout=options.dropout)
-    trainer = Trainer(network, targets)
-    if (options.out / "checkpoint.pt").exists():
-        trainer.restore(options.out / "checkpoint.pt")
-    elif options.initial:
+def initial(options: argparse.Namespace) -> CtcNetwork:
+    """With the weights that `--initial` names, but for their last layer; else from nothing."""
+    network = CtcNetwork(
+        NetworkOptions(len(TOKENS), blocks=options.blocks, dropout=options.dropout)
+    )
+    if options.initial:
         weights = safetensors.torch.load_file(options.initial / "model.safetensors")
         kept = {k: v.float() for k, v in weights.items() if not k.startswith("head.")}
-        trainer.network.load_state_dict(kept, strict=False)
-        trainer.network.head.reset_parameters()
-        trainer.average = {k: v.clone() for k, v in trainer.network.state_dict().items()}
-    return trainer
+        network.load_state_dict(kept, strict=False)
+    return network
 
 
 def train(options: argparse.Namespace) -> None:
+    """Runs in every worker."""
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
     files = [*sorted(options.synthetic.glob("*.pcm")), options.out / "cache" / "recorded.pcm"]
-    cache_recorded(options.data, options.out / "cache")
-    sample = held_out_sample(options.data, 25)
-    trainer = start(options, Targets([item.text for item in read_items(files)], options.seed))
-    seed = options.seed + trainer.progress.step  # a resumed run draws new batches
+    sample = held_out_sample(options.data, 25) if distributed.first() else []
+    targets = Targets([item.text for item in read_items(files)], options.seed)
+    trainer = Trainer(initial(options), targets)
+
+    def export() -> dict[str, float]:
+        trainer.export(options.out / "model")
+        return {"held_out_per": phone_error_rate(trainer, sample)}
+
+    parts = {name: getattr(trainer, name) for name in ("network", "average", "muon", "adamw")}
+    run = Run(options.out, options.hours * 3600, parts, export, REPORT_STEPS)
+    seed = 1000 * (options.seed + run.step) + distributed.rank()  # resumed: new batches
+    torch.manual_seed(seed)
     noise = options.data / "noise-esc10"
     batches = Batches(files, noise, options.batch_seconds, options.synthetic_share, seed)
     stream = iter(DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=16))
-    if trainer.progress.step == 0 and not options.initial:
+    if run.step == 0 and not options.initial:
         trainer.fit_normalisation([next(stream) for _ in range(10)])
-    budget = options.hours * 3600
-    saved = last = time.monotonic()
-    heard = 0.0
-    losses: dict[str, float] = {}
-    while trainer.progress.seconds < budget:
-        batch = next(stream)
-        done = trainer.progress.seconds / budget
-        rate = trainer.set_rate(done, options.rate)
-        for name, loss in trainer.step(*batch, done).items():
-            losses[name] = losses.get(name, 0.0) + loss / 50
-        heard += float(batch[1].sum()) / 100  # frames a second
-        now = time.monotonic()
-        trainer.progress.seconds += now - last
-        last = now
-        if trainer.progress.step % 50 == 0:
-            row = {"step": trainer.progress.step, "seconds": round(trainer.progress.seconds)}
-            row |= losses | {"rate": rate, "audio_hours": heard / 3600}
-            losses = {}
-            report(options.out, {k: round(v, 5) for k, v in row.items()})
-        if now - saved > SAVE_SECONDS or trainer.progress.seconds >= budget:
-            trainer.save(options.out / "checkpoint.pt")
-            trainer.export(options.out / "model")
-            per = phone_error_rate(trainer, sample)
-            report(options.out, {"step": trainer.progress.step, "held_out_per": round(per, 4)})
-            saved = time.monotonic()
-
-
-def report(folder: Path, row: dict[str, Any]) -> None:
-    """A line to standard output and to log.jsonl."""
-    print(json.dumps(row), flush=True)
-    with (folder / "log.jsonl").open("a") as log:
-        log.write(json.dumps(row) + "\n")
+    for done in run.steps():
+        rate = options.rate * warm_cosine(run.step, done, WARMUP_STEPS)
+        set_rate(trainer.muon, rate)
+        set_rate(trainer.adamw, rate)
+        features, counts, texts = next(stream)
+        run.note(**trainer.step(features, counts, texts, done), rate=rate)
+        run.note(audio_seconds=float(counts.sum()) / 100)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--data", type=Path, required=True, help="shared/data")
-    parser.add_argument("--synthetic", type=Path, required=True, help="from training.synthesis")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--initial", type=Path, help="a model folder to begin with")
+    path = distributed.absolute
+    parser.add_argument("--data", type=path, required=True, help="shared/data")
+    parser.add_argument("--synthetic", type=path, required=True, help="from training.synthesis")
+    parser.add_argument("--out", type=path, required=True)
+    parser.add_argument("--initial", type=path, help="a model folder to begin with")
     parser.add_argument("--hours", type=float, default=2.0, help="wall clock of the training")
     parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the highest learning rate")
     parser.add_argument("--threads", type=int, default=2)
@@ -314,10 +264,10 @@ def main() -> None:
     parser.add_argument("--batch-seconds", type=float, default=150.0)
     parser.add_argument("--synthetic-share", type=float, default=0.7, help="hours per real hour")
     parser.add_argument("--seed", type=int, default=0)
+    distributed.add_arguments(parser)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    train(options)
+    cache_recorded(options.data, options.out / "cache")  # which all workers read
+    distributed.launch(train, options, options.workers, options.address, options.out)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 steps with the mean of all gradients. Ray Train starts the workers and connects them.
 
 A recipe calls `launch` once, `average` where it has a number or gradients that all must share, and
-writes files only where `first()` holds. Alone, in one process, these do nothing.
+writes files only where `first()` holds (see training/run.py). Alone, in one process, these do
+nothing.
 """
 
 from __future__ import annotations
 
+import os
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,12 +63,24 @@ def agree(value: float) -> float:
     return float(told)
 
 
+def add_arguments(parser: ArgumentParser) -> None:
+    """What `launch` has to know."""
+    parser.add_argument("--workers", type=int, default=1, help="of a Ray cluster")
+    parser.add_argument("--address", default="", help="of the Ray cluster; default: start one")
+
+
+def absolute(path: str) -> Path:
+    """A path on the command line, as workers elsewhere find it."""
+    return Path(path).resolve()
+
+
 def launch(
     train: Callable[[OptionsT], None], options: OptionsT, workers: int, address: str, out: Path
 ) -> None:
     """Runs `train` here, or, with more than one worker, on a Ray cluster: `address` as for
     ray.init ("auto", HOST:PORT), empty for one on this machine. A worker takes a GPU where the
-    cluster has some. `out` must then be a folder that all machines see."""
+    cluster has some. `out` is made; it must then be a folder that all machines see."""
+    out.mkdir(parents=True, exist_ok=True)
     if workers == 1:
         train(options)
         return
@@ -76,6 +91,7 @@ def launch(
     def loop(config: dict[str, Any]) -> None:
         train(config["options"])
 
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would make it the lowest
     ray.init(address=address or "local", include_dashboard=False, logging_level="error")
     try:
         TorchTrainer(

@@ -17,7 +17,6 @@ import argparse
 import json
 import math
 import random
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +29,11 @@ from pipeline.errors import HansardError, UsageError
 from stages.audio.decode import AudioSource
 from stages.models import locate
 from training import distributed
-from training.curves import plot, read_log
 from training.learners import Learner, learner_for
+from training.run import Run, set_rate
 
 WARMUP = 0.1  # of the training
 LONGEST_S = 30.0
-SAVE_SECONDS = 300.0
 REPORT_STEPS = 10
 
 
@@ -122,56 +120,6 @@ def _stacked(waveforms: list[Tensor]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
 
 
-@dataclass
-class Run:
-    """A training under way; `seconds` over all its starts."""
-
-    learner: Learner
-    optimiser: torch.optim.Optimizer
-    step: int = 0
-    seconds: float = 0.0
-
-    def done(self, options: Options) -> float:
-        """The share of the training that is over."""
-        return max(self.step / options.steps, self.seconds / (options.hours * 3600))
-
-    def update(self, batch: tuple[Tensor, Tensor, list[list[int]]], rate: float) -> float:
-        """One step with the mean gradient of all workers; the loss."""
-        waveforms, lengths, targets = batch
-        device = next(self.learner.parameters()).device
-        loss = self.learner(waveforms.to(device), lengths.to(device), targets)
-        self.optimiser.zero_grad()
-        loss.backward()
-        distributed.average_gradients(self.learner)
-        norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters(), 5.0)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        if torch.isfinite(norm):
-            self.optimiser.step()
-        self.step += 1
-        shared = loss.detach()[None].clone()
-        distributed.average([shared])
-        return float(shared)
-
-    def save(self, out: Path) -> None:
-        """The checkpoint and the model folder, by the first worker."""
-        state = {
-            "network": self.learner.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-        }
-        torch.save(state, out / "checkpoint.new")
-        (out / "checkpoint.new").replace(out / "checkpoint.pt")
-        self.learner.write(out / "model")
-
-    def restore(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
-        self.learner.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seconds = state["step"], state["seconds"]
-
-
 def rate_at(done: float, peak: float) -> float:
     """Linear warm-up, then a cosine to a hundredth."""
     fall = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
@@ -185,38 +133,40 @@ def train(options: Options) -> None:
     utterances = read_utterances(options.manifest, learner)
     learner.to(options.device)
     trained = [each for each in learner.parameters() if each.requires_grad]
-    run = Run(learner, torch.optim.AdamW(trained, betas=(0.9, 0.98), weight_decay=0.01))
-    checkpoint = options.out / "checkpoint.pt"
-    if checkpoint.is_file():
-        run.restore(checkpoint)
+    optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.98), weight_decay=0.01)
+    run = Run(
+        options.out,
+        options.hours * 3600,
+        {"network": learner.network, "optimizer": optimizer},
+        lambda: learner.write(options.out / "model"),
+        REPORT_STEPS,
+        options.steps,
+    )
     seed = 1000 * (options.seed + run.step) + distributed.rank()  # resumed: new batches
     stream = batches(utterances, options.batch_seconds, seed)
-    saved = last = time.monotonic()
-    losses: list[float] = []
-    while (done := distributed.agree(run.done(options))) < 1:
-        losses.append(run.update(next(stream), rate_at(done, options.rate)))
-        now = time.monotonic()
-        run.seconds += now - last
-        last = now
-        if not distributed.first():
-            continue
-        if run.step % REPORT_STEPS == 0 or run.done(options) >= 1:
-            report(options.out, run.step, sum(losses) / len(losses))
-            losses = []
-        if now - saved > SAVE_SECONDS:
-            run.save(options.out)
-            saved = now
-    if distributed.first():
-        run.save(options.out)
-        plot(read_log(options.out / "log.jsonl"), options.out / "curves.png")
+    for done in run.steps():
+        set_rate(optimizer, rate_at(done, options.rate))
+        run.note(loss=update(learner, optimizer, next(stream)))
 
 
-def report(out: Path, step: int, loss: float) -> None:
-    """A line to standard output and to log.jsonl."""
-    row = json.dumps({"step": step, "loss": round(loss, 4)})
-    print(row, flush=True)
-    with (out / "log.jsonl").open("a") as log:
-        log.write(row + "\n")
+def update(
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    batch: tuple[Tensor, Tensor, list[list[int]]],
+) -> float:
+    """One step with the mean gradient of all workers; their mean loss."""
+    waveforms, lengths, targets = batch
+    device = next(learner.parameters()).device
+    loss = learner(waveforms.to(device), lengths.to(device), targets)
+    optimizer.zero_grad()
+    loss.backward()
+    distributed.average_gradients(learner)
+    norm = torch.nn.utils.clip_grad_norm_(learner.parameters(), 5.0)
+    if torch.isfinite(norm):
+        optimizer.step()
+    shared = loss.detach()[None].clone()
+    distributed.average([shared])
+    return float(shared)
 
 
 def main() -> None:
@@ -224,20 +174,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", required=True, help="bundled/NAME, hub:..., or a folder")
-    parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--manifest", type=distributed.absolute, required=True)
+    parser.add_argument("--out", type=distributed.absolute, required=True)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--hours", type=float, default=24.0)
     parser.add_argument("--rate", type=float, default=5e-5, help="the highest learning rate")
     parser.add_argument("--batch-seconds", type=float, default=120.0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1, help="of a Ray cluster")
-    parser.add_argument("--address", default="", help="of the Ray cluster; default: start one")
+    distributed.add_arguments(parser)
     asked = vars(parser.parse_args())
     workers, address = asked.pop("workers"), asked.pop("address")
-    asked |= {key: asked[key].resolve() for key in ("manifest", "out")}
-    asked["out"].mkdir(parents=True, exist_ok=True)
     options = Options(**asked)
     try:
         distributed.launch(train, options, workers, address, options.out)

@@ -2,20 +2,18 @@
 
     python -m training.punctuation --data ../shared/data --out DIR [--hours 0.6]
 
-Resumes from DIR/checkpoint.pt; writes the model folder to DIR/model, a log to DIR/log.jsonl.
+Interrupted, it goes on from DIR/checkpoint.pt; DIR/model is the model folder, DIR/log.jsonl and
+DIR/curves.png show how it went.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import torch
@@ -27,6 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from stages.models import save_model
 from stages.punctuation.ct_transformer import CtTransformer, CtTransformerConfig
 from stages.punctuation.vocabulary import Vocabulary, shape
+from training import distributed
 from training.punctuation_text import (
     CASES,
     CORPORA,
@@ -38,6 +37,7 @@ from training.punctuation_text import (
     misrecognise,
     part,
 )
+from training.run import Run, set_rate, warm_cosine
 
 WINDOW = 128  # words
 BATCH = 32
@@ -50,7 +50,16 @@ MEETING_SHARE = 0.25  # of the samples; meetings are an eighth of the words
 FORGOTTEN = 0.03  # known words shown as unknown ones, so that the shared rows are trained
 NOISY_SHARE = 0.5  # of the samples get recognition errors:
 SUBSTITUTED, DELETED = 0.08, 0.04
-SECONDS_A_REPORT = 300
+SIZES = CtTransformerConfig(
+    vocab_size=0,
+    punc_list=MARKS,
+    case_list=CASES,
+    embed_unit=128,
+    output_size=192,
+    attention_heads=3,
+    linear_units=512,
+    num_blocks=4,
+)
 
 
 @dataclass(frozen=True)
@@ -109,9 +118,9 @@ def sample(source: Stream, rng: np.random.Generator) -> tuple[NDArray[np.int64],
     return rows[:WINDOW], marks[:WINDOW], cases[:WINDOW]
 
 
-def batch(streams: dict[str, Stream], seed: int, step: int) -> tuple[Tensor, ...]:
+def batch(streams: dict[str, Stream], seed: Sequence[int]) -> tuple[Tensor, ...]:
     """The batch of a step: the same whether or not the training was interrupted before it."""
-    rng = np.random.default_rng([seed, step])
+    rng = np.random.default_rng(seed)
     names = ["meetings" if rng.random() < MEETING_SHARE else "oral-arguments" for _ in range(BATCH)]
     parts = zip(*(sample(streams[name], rng) for name in names), strict=True)
     return tuple(torch.from_numpy(np.stack(rows)) for rows in parts)
@@ -163,12 +172,6 @@ def evaluate(network: CtTransformer, sources: dict[str, Stream]) -> dict[str, fl
     return scores
 
 
-def report(row: dict[str, float], log: TextIO) -> None:
-    """One row to the log and to standard output."""
-    print(json.dumps(row), file=log, flush=True)
-    print(", ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
-
-
 def balance(network: CtTransformer, sources: Sequence[Stream]) -> None:
     """Moves the biases of the marks to where their F1 on unseen text is highest: the likeliest
     mark is not the one with the best F1 where a mark is rare. Every source counts the same,
@@ -190,49 +193,43 @@ def balance(network: CtTransformer, sources: Sequence[Stream]) -> None:
         network.decoder.bias += torch.from_numpy(shift)
 
 
-@dataclass
-class Progress:
-    """What a run has done; `seconds` counts over interruptions."""
-
-    step: int = 0
-    seconds: float = 0.0
-
-
-def train(
-    network: CtTransformer, streams: dict[str, Stream], out: Path, hours: float, seed: int
-) -> Iterator[dict[str, float]]:
-    """Trains for `hours` of wall time, rate by the share of it that has gone; every few minutes
-    it leaves a checkpoint and yields a row for the log."""
+def train(options: argparse.Namespace) -> None:
+    """Runs in every worker."""
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    texts = {name: documents(options.data, name) for name in CORPORA}
+    labelled = {name: label(part(text, "train")) for name, text in texts.items()}
+    vocabulary = build_vocabulary(list(labelled.values()))
+    casing = casing_lexicon(list(labelled.values()))
+    streams = {name: stream(text, vocabulary) for name, text in labelled.items()}
+    tuning = {
+        name: stream(label(part(text, "development")), vocabulary) for name, text in texts.items()
+    }
+    network = CtTransformer(replace(SIZES, vocab_size=len(vocabulary)))
+    torch.nn.init.normal_(network.embed.weight, std=1 / network.encoder.scale)
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        network.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
-    progress, checkpoint = Progress(), out / "checkpoint.pt"
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        progress = Progress(state["step"], state["seconds"])
-    budget, losses = hours * 3600, []
-    while progress.seconds < budget:
-        began = time.monotonic()
-        reported = progress.seconds
-        while progress.seconds < min(budget, reported + SECONDS_A_REPORT):
-            gone = progress.seconds / budget
-            rate = PEAK_RATE * 0.5 * (1 + math.cos(math.pi * gone))
-            optimizer.param_groups[0]["lr"] = rate * min(1, (progress.step + 1) / WARM_UP_STEPS)
-            loss = loss_of(network, batch(streams, seed, progress.step))
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            losses.append(loss.item())
-            progress.step += 1
-            progress.seconds = reported + time.monotonic() - began
-        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-        torch.save({**state, **vars(progress)}, checkpoint.with_suffix(".new"))
-        checkpoint.with_suffix(".new").replace(checkpoint)
-        yield {**vars(progress), "loss": sum(losses) / len(losses)}
-        losses = []
+
+    def export() -> dict[str, float]:
+        write(options.out / "model", network, vocabulary, casing)
+        return evaluate(network, tuning)
+
+    parts = {"network": network, "optimizer": optimizer}
+    run = Run(options.out, options.hours * 3600, parts, export)
+    for done in run.steps():
+        set_rate(optimizer, PEAK_RATE * warm_cosine(run.step, done, WARM_UP_STEPS))
+        seed = (options.seed, distributed.rank(), run.step)
+        loss = loss_of(network, batch(streams, seed))
+        optimizer.zero_grad()
+        loss.backward()
+        distributed.average_gradients(network)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        run.note(loss=loss.item())
+    if distributed.first():
+        balance(network, list(tuning.values()))
+        run.log({"balanced": 1} | export())
 
 
 def write(folder: Path, network: CtTransformer, vocabulary: Vocabulary, casing: dict) -> None:
@@ -246,43 +243,15 @@ def write(folder: Path, network: CtTransformer, vocabulary: Vocabulary, casing: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="the folder shared/data")
-    parser.add_argument("--out", type=Path, required=True)
+    path = distributed.absolute
+    parser.add_argument("--data", type=path, required=True, help="the folder shared/data")
+    parser.add_argument("--out", type=path, required=True)
     parser.add_argument("--hours", type=float, default=0.6)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
-
-    texts = {name: documents(arguments.data, name) for name in CORPORA}
-    labelled = {name: label(part(text, "train")) for name, text in texts.items()}
-    vocabulary = build_vocabulary(list(labelled.values()))
-    casing = casing_lexicon(list(labelled.values()))
-    streams = {name: stream(text, vocabulary) for name, text in labelled.items()}
-    tuning = {
-        name: stream(label(part(text, "development")), vocabulary) for name, text in texts.items()
-    }
-    network = CtTransformer(
-        CtTransformerConfig(
-            vocab_size=len(vocabulary),
-            punc_list=MARKS,
-            case_list=CASES,
-            embed_unit=128,
-            output_size=192,
-            attention_heads=3,
-            linear_units=512,
-            num_blocks=4,
-        )
-    )
-    torch.nn.init.normal_(network.embed.weight, std=1 / network.encoder.scale)
-    with (arguments.out / "log.jsonl").open("a") as log:
-        for row in train(network, streams, arguments.out, arguments.hours, arguments.seed):
-            report(row | evaluate(network, tuning), log)
-        balance(network, list(tuning.values()))
-        report({"balanced": 1} | evaluate(network, tuning), log)
-    write(arguments.out / "model", network, vocabulary, casing)
+    distributed.add_arguments(parser)
+    options = parser.parse_args()
+    distributed.launch(train, options, options.workers, options.address, options.out)
 
 
 if __name__ == "__main__":

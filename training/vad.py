@@ -2,19 +2,16 @@
 
     python -m training.vad --data ../shared/data --synthetic SYNTH --out DIR --minutes 25
 
-SYNTH is what `training.synthesis` wrote (left out: no synthetic voices). Resumes from
-DIR/checkpoint.pt; a line a hundred steps goes to standard output and DIR/log.jsonl.
+SYNTH is what `training.synthesis` wrote (left out: no synthetic voices). Interrupted, it goes on
+from DIR/checkpoint.pt; DIR/log.jsonl and DIR/curves.png show how it went.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +20,8 @@ from torch import Tensor
 from stages.audio.features import Cmvn, Fbank, FbankOptions, save_cmvn, stack_frames
 from stages.models import ModelFolder, save_model
 from stages.vad.fsmn import Fsmn, FsmnOptions, load_fsmn
+from training import distributed
+from training.run import Run, set_rate, warm_cosine
 from training.vad_scenes import Clip, Scenes, label, noises, recorded, synthetic
 
 OPTIONS = FsmnOptions(
@@ -42,6 +41,7 @@ LFR_M = 5
 SECONDS = 15
 BATCH = 8
 PEAK_RATE = 3e-3
+WARM_UP = 50  # steps
 CALIBRATION = 30  # batches
 MISS_WEIGHT = 0.5  # of frames; what lies around speech is kept by the decision anyway
 THRESHOLD = math.log(0.8 / 0.2)  # speech exceeds silence by 0.6
@@ -116,75 +116,45 @@ def train(options: argparse.Namespace) -> None:
     print(f"{len(pool)} clips, {hours:.2f} h, {len(noise)} noises", flush=True)
 
     fbank, network = Fbank(FbankOptions(window="hamming")), Fsmn(OPTIONS)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=1e-3)
-    state: dict[str, Any] = {"step": 0, "seconds": 0.0}
-    checkpoint = options.out / "checkpoint.pt"
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        cmvn = Cmvn(state["shift"], state["scale"])
-    else:
-        cmvn = normalisation(Scenes(pool, noise, SECONDS, options.seed), fbank)
-    scenes = Scenes(pool, noise, SECONDS, options.seed + 1 + state["step"])
-
-    step, before, started, losses = state["step"], state["seconds"], time.monotonic(), []
-    budget = 60 * options.minutes
-    while (elapsed := before + time.monotonic() - started) < budget:
-        # Warm-up by steps, decay by the time that is left: the run ends when it was asked to.
-        rate = (
-            PEAK_RATE
-            * min(1, (step + 1) / 50)
-            * (0.01 + 0.99 * math.cos(math.pi / 2 * elapsed / budget))
-        )
-        optimizer.param_groups[0]["lr"] = rate
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-3)
+    cmvn = normalisation(Scenes(pool, noise, SECONDS, options.seed), fbank)
+    model = options.out / "fsmn-en"
+    run = Run(
+        options.out,
+        options.minutes * 60,
+        {"network": network, "optimizer": optimizer},
+        lambda: export(model, network, cmvn),
+    )
+    seed = 1000 * (options.seed + 1 + run.step) + distributed.rank()  # resumed: new scenes
+    scenes = Scenes(pool, noise, SECONDS, seed)
+    for done in run.steps():
+        set_rate(optimizer, PEAK_RATE * warm_cosine(run.step, done, WARM_UP))
         features, silence = batch(scenes, fbank, BATCH)
         loss = loss_of(network, cmvn(features), silence)
         optimizer.zero_grad()
         loss.backward()
+        distributed.average_gradients(network)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        losses.append(loss.item())
-        step += 1
-        if step % 100 == 0:
-            save(checkpoint, network, optimizer, cmvn, step, before + time.monotonic() - started)
-            export(options.out / "fsmn-en", network, cmvn)
-            row = {"step": step, "loss": float(np.mean(losses)), "rate": rate, "seconds": elapsed}
-            with (options.out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(row) + "\n")
-            print(row, flush=True)
-            losses = []
-    scenes = Scenes(pool, noise, SECONDS, options.seed + 1_000_000)
-    print(calibrate(network, cmvn, scenes, fbank), flush=True)
-    export(options.out / "fsmn-en", network, cmvn)
-
-
-def save(
-    path: Path,
-    network: Fsmn,
-    optimizer: torch.optim.Optimizer,
-    cmvn: Cmvn,
-    step: int,
-    seconds: float,
-) -> None:
-    """Written aside, then renamed: a kill leaves the old checkpoint whole."""
-    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-    state |= {"shift": cmvn.shift, "scale": cmvn.scale, "step": step, "seconds": seconds}
-    torch.save(state, path.with_suffix(".part"))
-    path.with_suffix(".part").rename(path)
+        run.note(loss=loss.item())
+    if distributed.first():
+        scenes = Scenes(pool, noise, SECONDS, options.seed + 1_000_000)
+        run.log(calibrate(network, cmvn, scenes, fbank))
+        export(model, network, cmvn)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="shared/data")
-    parser.add_argument("--synthetic", type=Path, help="folder that training.synthesis wrote")
-    parser.add_argument("--out", type=Path, required=True)
+    path = distributed.absolute
+    parser.add_argument("--data", type=path, required=True, help="shared/data")
+    parser.add_argument("--synthetic", type=path, help="folder that training.synthesis wrote")
+    parser.add_argument("--out", type=path, required=True)
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    distributed.add_arguments(parser)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    train(options)
+    distributed.launch(train, options, options.workers, options.address, options.out)
 
 
 if __name__ == "__main__":
