@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.asr.beam import BeamSearch
 from stages.asr.decoding import FrameWord, along, found_words, words
+
+if TYPE_CHECKING:
+    from stages.asr.beam import BeamSearch
 
 LogProbs = NDArray[np.float32]
 Lengths = NDArray[np.int64]

@@ -16,7 +16,6 @@ from torch import Tensor
 from pipeline.errors import ModelError
 from pipeline.records import Word
 from stages.asr.arpa import read_arpa
-from stages.asr.beam import BeamOptions, BeamSearch
 from stages.asr.ctc_network import FRAME_MS, CtcNetwork, NetworkOptions
 from stages.asr.decoders import Decoder, LetterDecoder, LexiconDecoder
 from stages.asr.decoding import FrameWord, greedy
@@ -53,7 +52,7 @@ class CtcParameters(AsrParameters):
         0.0, description="of decoder beam: added for each word; higher gives more, shorter words"
     )
     beam_size: int = Field(
-        100,
+        200,
         ge=1,
         description="of decoders prefix and beam: readings of a segment kept from frame to frame",
     )
@@ -111,6 +110,8 @@ def read_decoder(folder: ModelFolder, parameters: CtcParameters, tail: int) -> D
     vocabulary = tuple(json.loads(folder.file("tokens.json").read_text()))
     pronounced = folder.path / "lexicon.txt"
     if parameters.decoder == "beam":
+        from stages.asr.beam import BeamOptions, BeamSearch  # numba takes a while to load
+
         model = read_language_model(locate(parameters.language_model, CtcAsr.package))
         known = read_pronunciations(pronounced) if pronounced.exists() else None
         options = BeamOptions(parameters.lm_weight, parameters.word_score, parameters.beam_size)
