@@ -27,7 +27,8 @@ from pipeline.resources import Resources
 
 LOOK = 0.5  # seconds between two looks at the load
 _REFUSED = 3  # workers in a row that do not start, before units fail
-_SPARE = 5.0  # seconds without work after which a worker makes room for another stage's
+# Seconds without work after which a worker makes room for another stage's, whose start takes five.
+_SPARE = 30.0
 _OVERDUE = 30.0  # seconds that a unit goes on after its recording was stopped
 _CAPACITY = 2.0  # seconds between two looks at the cluster's size
 _ROUNDING = 1e-6
