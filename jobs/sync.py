@@ -24,6 +24,7 @@ from jobs.transcribe import (
     tell_unlisted,
 )
 from pipeline.job import Job
+from pipeline.profile import read_profile
 
 
 @dataclass
@@ -38,9 +39,11 @@ class Plan:
 
 
 def sync(request: Request, settle: float) -> int:
-    """The exit code. UsageError or OutputError before anything runs where the call is wrong.
+    """The exit code. UsageError or OutputError before anything runs where the call is wrong; what
+    only the profile's stages know to be wrong is told when there is something for them to do.
     Inputs that changed in the last `settle` seconds are left for the next run."""
-    graph = checked_graph(request.options)
+    options = request.options
+    read_profile(options.profile, options.settings)
     found = find_jobs(request.sources)
     ledger = open_ledger(request.out)
     ledger.folder.check_writable()
@@ -56,7 +59,10 @@ def sync(request: Request, settle: float) -> int:
         if end in (End.DONE, End.SAME):
             ledger.forget(job, marks.get(job.id, ()))
 
-    ends = run_batch(plan.todo, ledger, graph, request.options, request.conduct, heard)
+    ends: Counter[End] = Counter()
+    if plan.todo:
+        graph = checked_graph(options)
+        ends = run_batch(plan.todo, ledger, graph, options, request.conduct, heard)
     typer.echo(_summary(plan, ends, changed), err=True)
     return SOME_FAILED if found.unlisted or ends[End.FAILED] else ALL_DONE
 

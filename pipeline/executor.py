@@ -17,10 +17,11 @@ from pipeline.artifacts import ArtifactStore, Made
 from pipeline.errors import HansardError, printable, without_secrets
 from pipeline.graph import AUDIO, Graph, Node
 from pipeline.job import Job
+from pipeline.kept_audio import KeptAudio
 from pipeline.memory import release
 from pipeline.profile import graph_for
 from pipeline.records import AudioFacts, Failure, Provenance, Recording, StageRun, Transcript
-from pipeline.stage import SAMPLE_RATE, AudioInfo, Block, Hook, Inputs, Source
+from pipeline.stage import SAMPLE_RATE, Audio, AudioInfo, Block, Hook, Inputs
 from pipeline.storage import Folder
 from pipeline.time_limit import OutOfTimeError, time_limit
 from pipeline.transcript import assemble, hansard_version
@@ -84,7 +85,7 @@ class Executor:
             return done
         store = ArtifactStore(self._folder, job.id)
         audio = MeteredAudio(
-            source,
+            KeptAudio(source),
             info.duration_ms,
             partial(_keep, store, keys[AUDIO]),
             heard=store.load(AUDIO, keys[AUDIO], AudioFacts) is not None,
@@ -153,7 +154,7 @@ class MeteredAudio:
     """A source whose passes are reported, in ms of audio; the first pass that reaches the end
     tells `keep` the recording's true duration and what was noted on the way."""
 
-    source: Source
+    source: Audio
     duration_ms: int
     keep: Callable[[AudioFacts], None]
     report: Callable[[int, int], None] = field(default=lambda completed, total: None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+from pipeline.memory import uncollected
 from pipeline.stage import Stage
 
 _KEPT = 3
@@ -22,7 +23,8 @@ class LoadedStages:
         """A stage equal to `stage`, loaded."""
         key = type(stage), stage.parameters.model_dump_json()
         if key not in self._loaded:
-            stage.load()
+            with uncollected():
+                stage.load()
             self._loaded[key] = stage
             if len(self._loaded) > _KEPT:
                 self._loaded.popitem(last=False)

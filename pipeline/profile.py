@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from pipeline.errors import InputError, ProfileError, closest, printable
 from pipeline.graph import AUDIO, Graph, Node, giving, order
 from pipeline.job import Job
+from pipeline.memory import uncollected
 from pipeline.records import SpeakerSegment, Turn
 from pipeline.resources import Resources
 from pipeline.stage import Parameters, ParametersT, Source, Stage
@@ -31,9 +32,7 @@ Settings = dict[str, Any]
 def load_profile(profile: str, overrides: Iterable[str] = ()) -> Graph:
     """The graph of a named profile (in configs/) or of a YAML file, after `stage.key=value`
     overrides. ProfileError names the file, the key and the closest known key."""
-    where, settings = _read(profile)
-    for override in overrides:
-        _override(settings, override)
+    where, settings = read_profile(profile, overrides)
     language = settings.pop("language", "")
     if not isinstance(language, str) or not language:
         raise ProfileError(f"{where}: language: a code such as 'en' is missing")
@@ -57,6 +56,15 @@ def load_profile(profile: str, overrides: Iterable[str] = ()) -> Graph:
         exclusive=timelines[0],
         resources=_resources(resources, (AUDIO, *stages), where),
     )
+
+
+def read_profile(profile: str, overrides: Iterable[str] = ()) -> tuple[str, Settings]:
+    """The profile's name for messages, and its text with the overrides: what can be told wrong
+    of it without its stages, whose import takes a second. ProfileError as of `load_profile`."""
+    where, settings = _read(profile)
+    for override in overrides:
+        _override(settings, override)
+    return where, settings
 
 
 def graph_for(graph: Graph, job: Job) -> Graph:
@@ -185,7 +193,8 @@ def _import(path: object, where: str) -> Any:
     if not module or not name:
         raise ProfileError(f"{where}: write module:Class")
     try:
-        return getattr(importlib.import_module(module), name)
+        with uncollected():
+            return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ProfileError(f"{where}: {path}: {error}") from None
 

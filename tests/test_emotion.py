@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.fft import dct
+from scipy.signal import medfilt
 
 from pipeline.records import Sentence, Span, Turn, Word
 from pipeline.stage import SAMPLE_RATE, Block, Inputs
 from stages.audio.decode import AudioParameters, AudioSource
-from stages.emotion.features import SHORTEST, functionals
+from stages.emotion import features
+from stages.emotion.features import CEPSTRA, MELS, SHORTEST, functionals
 from stages.emotion.stage import EmotionParameters, EmotionTagging
 from stages.emotion.turns import split, stretches
 from training.splits import read_manifest
@@ -126,6 +129,17 @@ def test_the_level_of_a_recording_plays_no_part(clips: list[tuple[str, Samples]]
     for _, samples in clips:
         quiet, loud = functionals(samples * np.float32(0.02)), functionals(samples)
         assert np.median(np.abs(quiet - loud)) < 1e-3
+
+
+def test_short_cuts_give_what_numpy_and_scipy_give() -> None:
+    values = np.random.default_rng(0).normal(size=(201, MELS)).astype(np.float32)
+    shares = (0.0, 0.1, 0.5, 0.95, 1.0)
+    for some in (values, values[:, 0], values[:1, 0]):
+        expected = np.quantile(some, shares, axis=0)
+        np.testing.assert_allclose(features._quantiles(some, shares), expected, atol=1e-6)
+    np.testing.assert_array_equal(features._median_of_five(values[:, 0]), medfilt(values[:, 0], 5))
+    cepstra = dct(values, norm="ortho", axis=1)[:, 1 : CEPSTRA + 1]
+    np.testing.assert_allclose(values @ features._cosines().numpy(), cepstra, atol=1e-5)
 
 
 def test_no_turns_give_no_turns() -> None:

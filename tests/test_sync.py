@@ -78,6 +78,17 @@ def test_only_what_is_new_or_changed_is_done(archive: Path, tmp_path: Path, here
     assert len(list(out.glob("sources/*"))) == 5 and not list(out.glob("claims/*"))
 
 
+def test_a_wrong_profile_is_told_before_anything_is_done(
+    archive: Path, tmp_path: Path, here: Here
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for wrong in (("--profile", "defualt"), ("--set", "clusterin.speakers=2")):
+        assert here("sync", tmp_path / "empty", "--out", tmp_path / "out", *wrong).code == 2
+    call = here("sync", archive, "--out", tmp_path / "out", "--set", "clustering.speekers=2")
+    assert call.code == 2 and "speakers" in call.stderr
+    assert not files(tmp_path / "out", "transcripts") and not files(tmp_path / "out", "failures")
+
+
 def test_what_transcribe_did_is_known_and_a_touched_file_is_not_done_again(
     archive: Path, tmp_path: Path, here: Here
 ) -> None:

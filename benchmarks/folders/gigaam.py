@@ -14,6 +14,7 @@ from torch import Tensor
 from benchmarks.folders.noise import noise
 from stages.asr.gigaam import GigaAm, GigaAmCtc, read_options
 from stages.asr.gigaam_checkpoint import GigaAmCheckpoint
+from stages.weightless import without_weights
 
 Version = Literal["v1", "v2", "v3", "v3_e2e", "emo"]
 
@@ -127,7 +128,7 @@ def make_folder(
     whole = published(cfg)
     known = whole["cfg"]["model"]["cfg"] if version.startswith("v3") else cfg
     sizes = read_options(GigaAmCheckpoint(path, known, {}))
-    with torch.device("meta"):
+    with without_weights():
         network = GigaAm(*sizes) if version == "emo" else GigaAmCtc(*sizes, classes(cfg))
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     state = {

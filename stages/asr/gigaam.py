@@ -30,6 +30,7 @@ from stages.audio.log_mel import LogMel, LogMelOptions
 from stages.compute import Precision, precision_field
 from stages.models import ModelFolder
 from stages.precision import compute_in
+from stages.weightless import without_weights
 
 BLANK_TOKEN = "<blank>"
 UNKNOWN_TEXT = "⁇"
@@ -225,7 +226,7 @@ GigaAmT = TypeVar("GigaAmT", bound=GigaAm)
 def loaded(make: Callable[[], GigaAmT], checkpoint: GigaAmCheckpoint) -> GigaAmT:
     """The network with the weights of the checkpoint, which may hold more. ModelError where it
     holds less, or other sizes."""
-    with torch.device("meta"):  # all weights are those of the file: none are drawn first
+    with without_weights():
         network = make()
     network.preprocessor = LogMel(network.preprocessor.options)
     state = dict(checkpoint.state)

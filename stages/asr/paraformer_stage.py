@@ -27,6 +27,7 @@ from stages.audio.features import Cmvn, Fbank, FbankOptions, load_cmvn, stack_fr
 from stages.compute import Precision, precision_field
 from stages.models import ModelFolder
 from stages.sanm import mask
+from stages.weightless import without_weights
 
 _BIAS_PARTS = ("bias_encoder.", "seaco_decoder.", "hotword_output_layer.")
 
@@ -118,7 +119,7 @@ class ParaformerRecogniser:
     ) -> ParaformerRecogniser:
         """`hotwords` as token ids. ModelError where the folder's files do not fit each other."""
         layout = Layout.read(folder)
-        with torch.device("meta"):  # whose weights are those of the file: none are drawn first
+        with without_weights():
             network = Paraformer(layout.sizes)
         state = {
             f"bias.{name}" if name.startswith(_BIAS_PARTS) else name: value

@@ -52,8 +52,7 @@ class Timeline:
         """Sounds of about a second, whatever the size of the codec's frames: mixing and
         resampling cost more a call than a sample."""
         layout = None
-        waiting: list[NDArray[np.generic]] = []
-        samples = 0
+        waiting = av.AudioFifo()
         for frame in self._frames():
             seen = _Layout(
                 frame.format.name,
@@ -62,16 +61,16 @@ class Timeline:
                 frame.sample_rate,
             )
             gap = self._gap_before(frame)
-            if layout is not None and (gap or seen != layout or samples >= layout.rate):
-                yield self._sound(waiting, layout)
-                waiting, samples = [], 0
+            if layout is not None and (gap or seen != layout or waiting.samples >= layout.rate):
+                yield from self._sound(waiting, layout)
+                waiting = av.AudioFifo()
             layout = seen
             yield from self._silence(gap, layout)
-            waiting.append(frame.to_ndarray())
-            samples += frame.samples
+            frame.pts = None  # gaps are filled: what comes next follows
+            waiting.write(frame)
             self.seconds += frame.samples / layout.rate
         if layout is not None:
-            yield self._sound(waiting, layout)
+            yield from self._sound(waiting, layout)
 
     def notes(self) -> Iterator[str]:
         """What was wrong, after the pass."""
@@ -107,9 +106,9 @@ class Timeline:
     def _gap_before(self, frame: av.AudioFrame) -> float:
         """Seconds of silence owed before the frame. Time stamps that lag behind the samples, by
         a slow clock or a restart, are not followed: no sound is ever dropped."""
-        if frame.pts is None or frame.time_base is None:
+        if frame.time is None:
             return 0.0
-        clock = float(frame.pts * frame.time_base) - self._media.zero - self._not_followed
+        clock = frame.time - self._media.zero - self._not_followed
         gap = clock - self.seconds
         if gap <= _GAP_SECONDS:
             return 0.0
@@ -130,9 +129,12 @@ class Timeline:
             yield Sound(layout.rate, np.zeros((layout.channels, samples), dtype=np.float32))
             left -= samples
 
-    def _sound(self, arrays: list[NDArray[np.generic]], layout: _Layout) -> Sound:
-        """Frames of one layout, joined, as float32 [channels, n]."""
-        joined = np.concatenate(arrays, axis=1)
+    def _sound(self, waiting: av.AudioFifo, layout: _Layout) -> Iterator[Sound]:
+        """What has gathered, if anything, as float32 [channels, n]."""
+        frame = waiting.read()
+        if frame is None:
+            return
+        joined = frame.to_ndarray()
         samples = _to_float(joined)
         if not layout.planar:
             samples = np.ascontiguousarray(samples.reshape(-1, layout.channels).T)
@@ -141,7 +143,7 @@ class Timeline:
             if bad.any():
                 self._not_numbers += int(bad.sum())
                 samples = np.where(bad, np.zeros_like(samples), samples)
-        return Sound(layout.rate, samples)
+        yield Sound(layout.rate, samples)
 
 
 def _to_float(samples: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from pyannote.core import Annotation, Segment
 
 from pipeline.records import Span, SpeakerSegment
+
+if TYPE_CHECKING:
+    from pyannote.core import Annotation
 
 Scores = NDArray[np.float32]
 
 
 def to_annotation(segments: Sequence[SpeakerSegment], uri: str) -> Annotation:
     """The timeline in the field's own type; seconds."""
+    from pyannote.core import Annotation, Segment  # which imports matplotlib
+
     annotation = Annotation(uri=uri)
     for track, segment in enumerate(segments):
         annotation[Segment(segment.start / 1000, segment.end / 1000), track] = segment.label

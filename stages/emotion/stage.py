@@ -10,7 +10,6 @@ from itertools import islice
 from typing import ClassVar
 
 from pydantic import Field
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from pipeline.stage import Inputs
 from stages.audio.cutting import Cut, cut
@@ -31,7 +30,7 @@ class EmotionParameters(TaggingParameters):
 class EmotionTagging(TurnTagging[EmotionParameters]):
     """The bundled model: functionals of a piece and a linear layer."""
 
-    version = 1
+    version = 2
     parameters_type = EmotionParameters
 
     _head: EmotionHead | None = None
@@ -52,9 +51,8 @@ class EmotionTagging(TurnTagging[EmotionParameters]):
     def compute(self, batch: list[Cut]) -> list[Tagged]:
         if self._head is None:
             raise RuntimeError("the stage has no weights yet: call load() first")
-        with threadpool_limits(1, "blas"):  # whose threads cost more than a few seconds' features
-            return [
-                Tagged(piece, self._head.probabilities(samples))
-                for piece, samples in batch
-                if len(samples) >= SHORTEST  # the audio may end before the last turn does
-            ]
+        return [
+            Tagged(piece, self._head.probabilities(samples))
+            for piece, samples in batch
+            if len(samples) >= SHORTEST  # the audio may end before the last turn does
+        ]
