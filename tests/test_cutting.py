@@ -138,6 +138,13 @@ def test_a_cut_above_the_budget_goes_alone() -> None:
     assert sorted(batches) == [[0, 3, 4, 5], [1], [2]]
 
 
+def test_what_is_left_shares_a_batch_where_little_is_padded() -> None:
+    seconds = [0.6, 0.8, 1.0, 1.3, 9.0, 14.0]
+    cuts: list[Cut] = [(i, np.zeros(int(s * 16000), np.float32)) for i, s in enumerate(seconds)]
+    batches = [sorted(index for index, _ in batch) for batch in bucketed(cuts, 30 * 16000)]
+    assert batches == [[5], [4], [0, 1, 2, 3]]
+
+
 def test_pad() -> None:
     waveforms, sizes = pad([(7, np.ones(3, dtype=np.float32)), (2, np.ones(5, dtype=np.float32))])
     assert waveforms.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]

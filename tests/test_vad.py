@@ -22,7 +22,7 @@ from pipeline.stage import Block, Inputs
 from stages.audio.features import Fbank, stack_frames
 from stages.models import ModelFolder, locate
 from stages.vad.endpoint import EndpointOptions, segments
-from stages.vad.fsmn import FsmnModel, load_fsmn
+from stages.vad.fsmn import Fsmn, FsmnModel, FsmnOptions, load_fsmn
 from stages.vad.posteriors import Frames, posteriors, windows
 from stages.vad.splitting import split_long
 from stages.vad.stage import FsmnVad, FsmnVadParameters
@@ -69,6 +69,24 @@ def frames_of(samples: Samples, model: FsmnModel, frames: int, piece: int) -> Fr
     parts = [posteriors(window, model, fbank) for window in cut]
     silence = np.concatenate([part.silence for part in parts])
     return Frames(0, silence, np.concatenate([part.decibel for part in parts]))
+
+
+@pytest.mark.parametrize("frames", [1, 4, 60])
+def test_memory_is_a_weighted_sum_over_past_and_future_frames(frames: int) -> None:
+    options = FsmnOptions(5, 5, 1, 5, 3, 4, 3, 2, 5, 5, 5)  # every 2nd before, every 5th after
+    memory = Fsmn(options).fsmn[0].fsmn_block
+    assert memory.conv_right is not None
+    x = torch.randn(2, frames, 3)
+    past, future = (conv.weight[:, 0, :, 0] for conv in (memory.conv_left, memory.conv_right))
+    wanted = x.clone()
+    for at in range(frames):
+        for tap in range(4):
+            if (before := at - 2 * (3 - tap)) >= 0:
+                wanted[:, at] += x[:, before] * past[:, tap]
+        for tap in range(3):
+            if (after := at + 5 * (1 + tap)) < frames:
+                wanted[:, at] += x[:, after] * future[:, tap]
+    torch.testing.assert_close(memory(x), wanted)
 
 
 # the published weights --------------------------------------------------------------------

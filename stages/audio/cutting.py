@@ -30,6 +30,7 @@ SAMPLES_PER_MS = SAMPLE_RATE // 1000
 _GROWTH = 1.12
 _SHORTEST_BUCKET = 100 * SAMPLES_PER_MS
 _HELD_BUDGETS = 16
+_BATCH_COST = SAMPLE_RATE  # a second of audio: what reading the weights once more takes at least
 
 
 def cut(audio: Audio, spans: Sequence[Span]) -> Iterator[Cut]:
@@ -98,9 +99,9 @@ def bucketed(
     cuts: Iterable[Cut], budget_samples: int, alone_samples: float = math.inf
 ) -> Iterator[list[Cut]]:
     """Groups cuts of similar length: longest x count of a batch stays within the budget, and the
-    cuts of a batch differ in length by at most 12 % (those under 0.1 s aside); the padding is
-    2 to 5 %. A cut longer than the budget, or of `alone_samples` and more, goes alone. The same
-    cuts give the same batches.
+    cuts of a full batch differ in length by at most 12 % (those under 0.1 s aside); the padding
+    is 2 to 5 %. What is left at the end is grouped at the least cost. A cut longer than the
+    budget, or of `alone_samples` and more, goes alone. The same cuts give the same batches.
 
     Holds at most 16 budgets of samples (then the fullest bucket goes early) plus one cut.
     """
@@ -121,8 +122,30 @@ def bucketed(
             fullest = max(buckets, key=lambda at: (buckets[at].samples, at))
             held -= buckets[fullest].samples
             yield buckets.pop(fullest).items
-    for key in sorted(buckets, reverse=True):  # the longest first: threads end together
-        yield buckets[key].items
+    yield from _joined([buckets[key] for key in sorted(buckets)], budget_samples)
+
+
+def _joined(buckets: Sequence[_Bucket], budget: int) -> Iterator[list[Cut]]:
+    """What is left in `buckets`, the one of the shortest cuts first: neighbours together where that
+    costs less. A batch costs what it is padded to, and `_BATCH_COST`. By dynamic programming over
+    the bucket with which the last batch begins."""
+    costs, begins = [0], [0]  # of the first n buckets
+    for end, last in enumerate(buckets, 1):
+        rows, found = 0, []
+        for begin in reversed(range(end)):
+            rows += len(buckets[begin].items)
+            padded = rows * last.longest
+            if begin == end - 1 or padded <= budget:
+                found.append((costs[begin] + padded + _BATCH_COST, begin))
+        cost, begin = min(found)
+        costs.append(cost)
+        begins.append(begin)
+    batches, end = [], len(buckets)
+    while end:
+        batches.append([item for bucket in buckets[begins[end] : end] for item in bucket.items])
+        end = begins[end]
+    # The largest first: threads end together.
+    yield from sorted(batches, key=lambda batch: -sum(len(samples) for _, samples in batch))
 
 
 class _Bucket:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.errors import ModelError, printable
-from pipeline.lanes import one_thread
 from pipeline.records import Sentence, Word
 from pipeline.stage import Inputs, Stage
 from stages.compute import NetworkParameters
@@ -29,6 +28,7 @@ from stages.punctuation.marks import MarkSet, decide
 from stages.punctuation.segmenting import Segment, check_segmenter, read_segmenter, tokenise
 from stages.punctuation.sentence_cache import read_on
 from stages.punctuation.vocabulary import Vocabulary
+from stages.weightless import without_weights
 
 DEFAULT_WINDOW = 128  # words; a model says otherwise under model_conf.window
 CONTEXT = 16  # words at a window's inner edges that the neighbouring window decides
@@ -86,7 +86,7 @@ class Punctuator:
             vocabulary = Vocabulary.read(tokens, model.get("suffix_buckets", 0))
             sizes = CtTransformerConfig.from_yaml(config, len(vocabulary))
             marks = MarkSet(sizes.punc_list)
-            with torch.device("meta"):  # whose weights are those of the file: none are drawn first
+            with without_weights():
                 network = CtTransformer(sizes)
             network.load_state_dict(folder.state_dict(), assign=True)
         except KeyError as missing:
@@ -200,8 +200,7 @@ class CtTransformerPunctuation(WithNetwork, Stage[PunctuationParameters, tuple[S
         spoken = [word.text for word in words]
         cases = None
         if self.parameters.reading == "sentences":
-            with one_thread():  # some tens of words at a time
-                chosen = self._punctuator.read_on(spoken)
+            chosen = self._punctuator.read_on(spoken)
         else:
             scores, cases = self._punctuator.scores(spoken, self.parameters.batch_size)
             pauses = pauses_after(words) >= self.parameters.sentence_pause

@@ -63,7 +63,7 @@ class _Memory(nn.Module):
         dim = options.proj_dim
         self.left = (options.lorder - 1) * options.lstride
         self.right = options.rorder * options.rstride
-        self.rstride = options.rstride
+        self.lstride, self.rstride = options.lstride, options.rstride
         self.conv_left = nn.Conv2d(
             dim, dim, (options.lorder, 1), dilation=(options.lstride, 1), groups=dim, bias=False
         )
@@ -75,13 +75,22 @@ class _Memory(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]; frames outside count as zeros."""
-        frames = x.transpose(1, 2)[..., None]  # [B, D, T, 1]
-        out = frames + self.conv_left(nn.functional.pad(frames, (0, 0, self.left, 0)))
+        # As an image one row high, x is in channels-last memory order: see `stages.sanm.Memory`.
+        frames, steps = x.transpose(1, 2).unsqueeze(2), x.shape[1]  # [B, D, 1, T]
+        past = self.conv_left.weight.transpose(2, 3).clone()
+        past[..., -1] += 1  # the frame itself, in the same pass
+        out = self._weigh(frames, past, self.lstride, self.left)[..., :steps]
         if self.conv_right is not None:
-            future = nn.functional.pad(frames, (0, 0, 0, self.right))[:, :, self.rstride :]
-            out = out + self.conv_right(future)
-        summed: Tensor = out[..., 0].transpose(1, 2)
+            future = self.conv_right.weight.transpose(2, 3)
+            ahead = self.rstride + self.right
+            out = out + self._weigh(frames, future, self.rstride, self.right)[..., ahead:]
+        summed: Tensor = out.squeeze(2).transpose(1, 2)
         return summed
+
+    def _weigh(self, frames: Tensor, kernel: Tensor, stride: int, padding: int) -> Tensor:
+        return nn.functional.conv2d(
+            frames, kernel, None, 1, (0, padding), (1, stride), groups=len(kernel)
+        )
 
 
 class _Layer(nn.Module):
@@ -92,7 +101,7 @@ class _Layer(nn.Module):
         self.affine = _Affine(options.proj_dim, options.linear_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.affine(self.fsmn_block(self.linear(x))).relu()
+        out: Tensor = self.affine(self.fsmn_block(self.linear(x))).relu_()
         return out
 
 
@@ -110,7 +119,7 @@ class Fsmn(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, T, input_dim] -> logits [B, T, output_dim]."""
-        x = self.in_linear2(self.in_linear1(features)).relu()
+        x = self.in_linear2(self.in_linear1(features)).relu_()
         logits: Tensor = self.out_linear2(self.out_linear1(self.fsmn(x)))
         return logits
 

@@ -73,8 +73,8 @@ def posteriors(window: Window, model: FsmnModel, fbank: Fbank) -> Frames:
     # The first stacked frames lack their left neighbours unless the recording starts there.
     lacking = config.lfr_left if window.context > 0 else 0
     silence = model.network.silence(model.cmvn(stacked[:, lacking:]))[0]
-    framed = samples.unfold(0, config.fbank.frame_length, config.fbank.frame_shift)
-    decibel = 10 * torch.log10(framed[first:last].square().sum(-1) + ENERGY_FLOOR)
+    power = samples.square().unfold(0, config.fbank.frame_length, config.fbank.frame_shift)
+    decibel = 10 * torch.log10(power[first:last].sum(-1) + ENERGY_FLOOR)
     # A copy, or the scores of every class would be kept with the silence.
     kept = silence[first - lacking : last - lacking].clone()
     return Frames(window.start, kept.numpy(), decibel.numpy())
