@@ -8,12 +8,14 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from pipeline.cluster.nodes import Node, emptiest
 from pipeline.cluster.plan import check_fit, plans
 from pipeline.errors import ProfileError, UsageError
 from pipeline.profile import load_profile
@@ -269,6 +271,19 @@ def test_a_worker_of_each_stage_fits_on_any_cluster(cpus: int) -> None:
     least = conductors.cpus * conductors.most + sum(plan.cpus for plan in planned.values())
     assert least <= max(1, cpus)
     assert {plan.most for plan in planned.values()} == {max(1, cpus)}
+
+
+def test_workers_are_spread_by_what_the_nodes_have() -> None:
+    nodes = [Node("head", 0, 0), Node("small", 1, 0), Node("large", 3, 1)]
+    placed: dict[str, list[str]] = {"asr": [], "vad": []}
+    for _ in range(8):
+        for own in placed.values():
+            own.append(emptiest(nodes, 0.2, 0, own, [*placed["asr"], *placed["vad"]]))
+    assert [Counter(own) for own in placed.values()] == [{"small": 2, "large": 6}] * 2
+    first_four = Counter(placed["asr"][:4])
+    assert first_four == {"small": 1, "large": 3}
+    assert emptiest(nodes, 0.2, 0.5, ["large"] * 9, []) == "large"
+    assert emptiest(nodes, 4, 0, [], []) == ""
 
 
 def test_shares_of_gpus_make_workers() -> None:

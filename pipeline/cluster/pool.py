@@ -32,10 +32,12 @@ class Unit:
 
 @dataclass(eq=False)
 class Worker:
-    """A worker's actor, and the units that it has; `busy` until the call that they were sent with
-    has ended. `place` is empty until it is ready."""
+    """A worker's actor, the node that it is meant for (see `pipeline.cluster.nodes`), and the
+    units that it has; `busy` until the call that they were sent with has ended. `place` is empty
+    until it is ready."""
 
     actor: Any
+    node: str
     place: str = ""
     units: deque[Unit] = field(default_factory=deque)
     busy: bool = False

@@ -18,6 +18,7 @@ import ray
 from ray.exceptions import RayError
 
 from pipeline.cluster.death import DIED
+from pipeline.cluster.nodes import alive, emptiest, strategy
 from pipeline.cluster.plan import plans
 from pipeline.cluster.pool import Pool, Unit, Worker
 from pipeline.cluster.worker import Began, Computed, StageWorker
@@ -148,13 +149,21 @@ class Pools:
         self._dispatch(pool)
 
     def _hire(self, pool: Pool) -> None:
+        workers = [worker for other in self._pools.values() for worker in other.workers]
+        node = emptiest(
+            self._nodes,
+            pool.plan.cpus,
+            pool.plan.gpus,
+            own=(worker.node for worker in pool.workers),
+            all_=(worker.node for worker in workers),
+        )
         actor = self._worker.options(
             num_cpus=pool.plan.cpus,
             num_gpus=pool.plan.gpus,
-            scheduling_strategy="SPREAD",
+            scheduling_strategy=strategy(node),
             max_restarts=1,  # not used; where memory is short, Ray ends those first that have it
         ).remote(pool.plan.threads)
-        worker = Worker(actor)
+        worker = Worker(actor, node)
         pool.workers.append(worker)
         self._go(self._welcome(pool, worker))
 
@@ -210,6 +219,7 @@ class Pools:
     def _plan(self) -> None:
         """Nodes join and leave."""
         self._planned = time.monotonic()
-        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        self._cpus, self._gpus = max(1.0, there.get("CPU", 0.0)), there.get("GPU", 0.0)
+        self._nodes = alive()
+        self._cpus = max(1.0, sum(node.cpus for node in self._nodes))
+        self._gpus = sum(node.gpus for node in self._nodes)
         self._plans = plans(self._resources, self._cpus, self._gpus)
