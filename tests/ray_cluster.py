@@ -15,12 +15,14 @@ from tests.conftest import ROOT
 
 # Ray gives workers the lowest priority: beside anything else they would get nowhere. And it ends
 # them where the machine's memory is short, whoever uses it. The server of a client imports torch
-# and Ray: from a cold disk, that takes longer than the half minute that it is given.
+# and Ray: from a cold disk, that takes longer than the half minute that it is given; and with gRPC's
+# handlers for forks it dies at birth now and then.
 # Workers find the stages of tests and benchmarks in the checkout.
 SETTINGS = {
     "RAY_worker_niceness": "0",
     "RAY_memory_monitor_refresh_ms": "0",
-    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "240",
+    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "60",
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
     "PYTHONPATH": str(ROOT),
 }
 

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -20,6 +21,7 @@ LOCAL = "local"
 """The address of a cluster in this machine that starts and ends with this process."""
 
 _REACH = 30.0  # seconds
+_TRIES = 3
 
 
 @contextmanager
@@ -32,12 +34,7 @@ def session(address: str) -> Iterator[None]:
     # At the priority of this process, as with the local executor; Ray would make it the lowest.
     os.environ.setdefault("RAY_worker_niceness", "0")
     terminate = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **_own(address))
-    except Exception as error:  # Ray raises half a dozen kinds
-        ray.shutdown()  # of what is half there
-        raise _unreachable(address, str(error) or type(error).__name__) from error
+    _connect(address)
     signal.signal(signal.SIGTERM, terminate)
     try:
         # Ray prints what it thinks of workers that die, whatever log_to_driver says, and does so
@@ -49,6 +46,20 @@ def session(address: str) -> Iterator[None]:
         raise HansardError(f"the Ray cluster at {printable(address)} is lost: {reason}") from error
     finally:
         ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    for left in reversed(range(_TRIES)):
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **_own(address))
+            return
+        except Exception as error:  # Ray raises half a dozen kinds
+            ray.shutdown()  # of what is half there
+            # Of a head that forks while it talks, the process for a client at times dies at once.
+            if not left or not isinstance(error, ConnectionAbortedError):
+                raise _unreachable(address, str(error) or type(error).__name__) from error
+            time.sleep(1)
 
 
 def _own(address: str) -> dict[str, Any]:
