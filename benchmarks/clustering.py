@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
@@ -30,11 +31,13 @@ STEP_MS = 750
 WINDOW_MS = 1500
 DENSE = "dense"
 METHODS = ("spectral", "umap-hdbscan", DENSE)
+SCALED = ("spectral", DENSE)  # what is measured at every length
 DENSE_MOST = 10_000  # windows: 763 MiB a matrix, of which it needs several
 
 
 class Meeting(NamedTuple):
-    """`speakers` int64 [N]: who speaks in the middle of each window."""
+    """`speakers` int64 [N]: who speaks in the first half of each window, so up to the start of
+    the next one."""
 
     speech: tuple[Span, ...]
     embeddings: Embeddings
@@ -69,8 +72,8 @@ def meeting(windows: int, speakers: int, seed: int, dim: int = 192) -> Meeting:
 
 @dataclass(frozen=True)
 class Measured:
-    """`found` speakers of `speakers`; `accuracy`: the share of windows whose middle is under the
-    right one; `megabytes` that the clustering added to the process at its peak."""
+    """`found` speakers of `speakers`; `accuracy`: the share of time under the right one;
+    `megabytes` that the clustering added to the process at its peak."""
 
     method: str
     windows: int
@@ -90,13 +93,23 @@ def measure(method: str, windows: int, speakers: int) -> Measured:
     with Peak() as peak:
         found = segments_of(made)
     seconds = time.process_time() - began
-    labels = [label for _, _, label in found]
-    middles = made.embeddings.spans.mean(axis=1)
-    at = np.searchsorted([start for start, _, _ in found], middles, side="right") - 1
-    names, present = sorted(set(labels)), len(set(made.speakers.tolist()))
-    joint = np.zeros((len(names), speakers))
-    np.add.at(joint, (np.array([names.index(labels[i]) for i in at]), made.speakers), 1)
-    return Measured(method, windows, present, len(names), _matched(joint), seconds, peak.megabytes)
+    present = len(set(made.speakers.tolist()))
+    joint = time_together(found, made.speakers)
+    return Measured(method, windows, present, len(joint), matched(joint), seconds, peak.megabytes)
+
+
+def time_together(
+    found: Sequence[tuple[float, float, str]], speakers: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """How long each label is given to whom, float64 [labels, speakers], in twentieths of a second.
+    `found` by start, ms; `speakers` as of `Meeting`."""
+    names = {label: at for at, label in enumerate(dict.fromkeys(label for *_, label in found))}
+    moments = np.arange(25, len(speakers) * STEP_MS, 50)
+    at = np.searchsorted([start for start, *_ in found], moments, side="right") - 1
+    labels = np.array([names[label] for *_, label in found])[at]
+    joint = np.zeros((len(names), int(speakers.max()) + 1))
+    np.add.at(joint, (labels, speakers[moments // STEP_MS]), 1)
+    return joint
 
 
 def _stage(method: str, made: Meeting) -> list[tuple[float, float, str]]:
@@ -122,7 +135,7 @@ class NoAudio:
         return iter(())
 
 
-def _matched(joint: NDArray[np.float64]) -> float:
+def matched(joint: NDArray[np.float64]) -> float:
     """The share on the best one-to-one mapping of labels to speakers."""
     from scipy.optimize import linear_sum_assignment
 
@@ -130,26 +143,37 @@ def _matched(joint: NDArray[np.float64]) -> float:
     return float(joint[rows, columns].sum() / joint.sum())
 
 
-def scale_table(
-    hours: Iterable[float], methods: Sequence[str] = ("spectral", DENSE), speakers: int = 8
-) -> Table:
-    """A row a method and length; where the dense method cannot run, what it would need."""
-    table = Table(box=None, caption="s: CPU time; MB: added at the peak")
-    for column in ("hours", "windows", "method", "speakers found", "accuracy", "s", "MB"):
+@dataclass(frozen=True)
+class TooLarge:
+    """What the dense method cannot run on."""
+
+    windows: int
+
+    @property
+    def reason(self) -> str:
+        return f"not run: {8 * self.windows**2 / 2**30:.1f} GiB a matrix"
+
+
+def at_scale(method: str, hours: float, speakers: int = 8) -> Measured | TooLarge:
+    """The method on so many hours of speech, in a process of its own."""
+    windows = round(hours * 3.6e6 / STEP_MS)
+    if method == DENSE and windows > DENSE_MOST:
+        return TooLarge(windows)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(measure, method, windows, speakers).result()
+
+
+def scale_table(rows: Iterable[Measured | TooLarge]) -> Table:
+    table = Table(box=MARKDOWN, caption="s: CPU time; MB: added at the peak")
+    for column in ("hours", "windows", "method", "speakers", "accuracy", "s", "MB more"):
         table.add_column(column, justify="left" if column == "method" else "right")
-    for length in hours:
-        windows = round(length * 3.6e6 / STEP_MS)
-        for method in methods:
-            cells = [f"{length:g}", f"{windows}", method]
-            if method == DENSE and windows > DENSE_MOST:
-                needed = 8 * windows**2 / 2**30
-                table.add_row(*cells, "-", "-", "not run", f"{needed:.0f} GiB a matrix")
-                continue
-            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-                row = pool.submit(measure, method, windows, speakers).result()
-            found = f"{row.found} of {row.speakers}"
-            cells += [found, f"{row.accuracy:.4f}", f"{row.seconds:.1f}", f"{row.megabytes:.0f}"]
-            table.add_row(*cells)
+    for row in rows:
+        cells = [f"{row.windows * STEP_MS / 3.6e6:g}", f"{row.windows:,}"]
+        if isinstance(row, TooLarge):
+            table.add_row(*cells, DENSE, "-", "-", "-", row.reason)
+            continue
+        cells += [row.method, f"{row.found} of {row.speakers}", f"{row.accuracy:.3f}"]
+        table.add_row(*cells, f"{row.seconds:.1f}", f"{row.megabytes:.0f}")
     return table
 
 
@@ -159,7 +183,9 @@ def main() -> None:
     parser.add_argument("--hours", nargs="+", type=float, default=[0.05, 0.25, 1, 6, 10, 24])
     parser.add_argument("--speakers", type=int, default=8)
     arguments = parser.parse_args()
-    Console(width=110).print(scale_table(arguments.hours, arguments.methods, arguments.speakers))
+    pairs = [(method, hours) for hours in arguments.hours for method in arguments.methods]
+    rows = [at_scale(method, hours, arguments.speakers) for method, hours in pairs]
+    Console(width=110).print(scale_table(rows))
 
 
 if __name__ == "__main__":

@@ -10,32 +10,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-import yaml
 from numpy.typing import NDArray
+from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.clustering import NoAudio
-from benchmarks.diarization_sets import SETS, Recording, recordings
+from benchmarks.diarization_rates import COLUMNS, Rates, speech_scores
+from benchmarks.diarization_sets import SETS, Recording, Sets
 from jobs.references import Scored
-from jobs.scoring import Scores, overall, score
-from pipeline.records import Segmentation, Span, SpeakerSegment
+from jobs.scoring import Scores
+from pipeline.profile import load_profile
+from pipeline.records import Span, SpeakerSegment
 from pipeline.stage import Inputs
-from stages.audio.decode import AudioParameters, AudioSource
-from stages.clustering.stage import ClusteringParameters, SpeakerClustering
-from stages.clustering.timeline import to_annotation
+from stages.clustering.stage import SpeakerClustering
 from stages.segmentation.chunks import over_time
 from stages.segmentation.overlap import STEP_MS, OverlapParameters, OverlappedSpeech, united
 from stages.segmentation.second import Exclusive, second_speakers
-from stages.segmentation.stage import PyanNetSegmentation, SegmentationParameters
 
 BEFORE = "one speaker at a time"
 CUT = "pauses cut"
@@ -46,16 +43,11 @@ TRUE = "true overlaps, nearest speaker"
 
 @dataclass(frozen=True)
 class Row:
-    """Rates as fractions of the speech, collar 0 and `der_250` with 250 ms."""
+    """One of the ways to lay out who speaks when."""
 
     set: str
     timeline: str
-    der: float
-    missed: float
-    false_alarm: float
-    confusion: float
-    der_250: float
-    jer: float
+    rates: Rates
 
 
 class Found(NamedTuple):
@@ -82,68 +74,40 @@ def _true_overlaps(reference: Scored) -> list[Span]:
     ]
 
 
-def segmented(recording: Recording, stage: PyanNetSegmentation) -> tuple[Segmentation, float]:
-    """What the network hears, and the CPU time that it took, decoding included."""
-    source = AudioSource(str(recording.audio), AudioParameters.model_validate({}))
-    began = time.process_time()
-    found = stage.run(Inputs(source, {}))
-    return found, time.process_time() - began
-
-
 def timelines(
-    recording: Recording, found: Segmentation, parameters: OverlapParameters
-) -> Iterator[tuple[str, tuple[SpeakerSegment, ...]]]:
+    recording: Recording, clustering: SpeakerClustering, parameters: OverlapParameters
+) -> Iterator[tuple[str, Sequence[SpeakerSegment]]]:
     """The recording's timeline in each of the ways that are compared."""
     inputs = Inputs(NoAudio(), {"embedding": recording.embeddings, "vad": recording.speech})
-    single = SpeakerClustering(ClusteringParameters()).run(inputs)
+    single = clustering.run(inputs)
     yield BEFORE, single
     ways: dict[str, dict[str, float]] = {
         CUT: {"threshold": 1.0},
         ADDED: {"speech_threshold": 0.0},
         BOTH: {},
     }
-    given = Inputs(NoAudio(), {"clustering": single, "segmentation": found})
+    given = Inputs(NoAudio(), {"clustering": single, "segmentation": recording.segmentation})
     for name, changed in ways.items():
         stage = OverlappedSpeech(parameters.model_copy(update=changed))
         yield name, stage.run(given)
-    nobody = np.full((len(over_time(found, STEP_MS)[0]), 2), -1)
+    nobody = np.full((len(over_time(recording.segmentation, STEP_MS)[0]), 2), -1)
     real = _true_overlaps(recording.reference)
     second = second_speakers(Exclusive(single), real, nobody, STEP_MS) if single else []
     yield TRUE, united([*single, *second])
 
 
 def measure(
-    name: str,
-    given: Sequence[Recording],
-    stage: PyanNetSegmentation,
-    parameters: OverlapParameters,
+    sets: Sets, name: str, clustering: SpeakerClustering, parameters: OverlapParameters
 ) -> tuple[list[Row], list[Found]]:
     scores: dict[str, list[Scores]] = {}
     heard: list[Found] = []
-    for recording in given:
-        found, seconds = segmented(recording, stage)
-        likely = over_time(found, STEP_MS)[1]
-        heard.append(Found(likely, overlaps(recording.reference, len(likely)), seconds))
-        truth = replace(recording.reference, words=None)
-        for timeline, segments in timelines(recording, found, parameters):
-            annotation = to_annotation(segments, truth.name)
-            scores.setdefault(timeline, []).append(score(truth, Scored(truth.name, annotation)))
-    return [_row(name, timeline, own) for timeline, own in scores.items()], heard
-
-
-def _row(name: str, timeline: str, scores: Sequence[Scores]) -> Row:
-    total = overall(scores)
-    der = total.der_at(0)
-    return Row(
-        set=name,
-        timeline=timeline,
-        der=der.value or 0.0,
-        missed=der.missed / der.total,
-        false_alarm=der.false_alarm / der.total,
-        confusion=der.confusion / der.total,
-        der_250=total.der_at(250).value or 0.0,
-        jer=total.jer.value or 0.0,
-    )
+    for recording in sets.recordings(name):
+        likely = over_time(recording.segmentation, STEP_MS)[1]
+        real = overlaps(recording.reference, len(likely))
+        heard.append(Found(likely, real, recording.seconds))
+        for timeline, segments in timelines(recording, clustering, parameters):
+            scores.setdefault(timeline, []).append(speech_scores(recording.reference, segments))
+    return [Row(name, timeline, Rates.over(own)) for timeline, own in scores.items()], heard
 
 
 def detection(name: str, heard: Sequence[Found], threshold: float) -> dict[str, object]:
@@ -162,24 +126,16 @@ def detection(name: str, heard: Sequence[Found], threshold: float) -> dict[str, 
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    table = Table("set", "timeline", box=None)
-    for column in ("DER", "missed + false alarm + confusion", "DER 0.25", "JER"):
+    table = Table("set", "timeline", box=MARKDOWN)
+    for column in COLUMNS:
         table.add_column(column, justify="right")
     for row in rows:
-        parts = (row.missed, row.false_alarm, row.confusion)
-        table.add_row(
-            row.set,
-            row.timeline,
-            f"{100 * row.der:.1f}",
-            " + ".join(f"{100 * part:.1f}" for part in parts),
-            f"{100 * row.der_250:.1f}",
-            f"{100 * row.jer:.1f}",
-        )
+        table.add_row(row.set, row.timeline, *row.rates.cells())
     return table
 
 
 def _detection_table(found: Sequence[Mapping[str, object]]) -> Table:
-    table = Table("set", box=None)
+    table = Table("set", box=MARKDOWN)
     for column in ("overlapped", "precision", "recall", "s of CPU a second of audio"):
         table.add_column(column, justify="right")
     for row in found:
@@ -194,22 +150,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=("ami", "short", "medium"))
     parser.add_argument("--pool", choices=["test", "tuning"], default="test")
-    parser.add_argument("--model", default=SegmentationParameters().model)
-    parser.add_argument("--step", type=int, default=SegmentationParameters().step_ms, help="ms")
-    parser.add_argument("--set", nargs="*", default=[], help="parameters of the stage overlap")
+    parser.add_argument("--set", nargs="*", default=[], help="stage.key=value, as of transcribe")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    pairs = (pair.split("=", 1) for pair in arguments.set)
-    parameters = OverlapParameters.model_validate({k: yaml.safe_load(v) for k, v in pairs})
-    stage = PyanNetSegmentation(
-        SegmentationParameters(model=arguments.model, step_ms=arguments.step)
-    )
-    stage.load()
+    graph = load_profile("default", arguments.set)
+    stages = {node.name: node.stage for node in graph.nodes}
+    sets = Sets(arguments.data, arguments.work, graph, arguments.pool)
+    parameters = stages["overlap"].parameters
     rows: list[Row] = []
     found: list[dict[str, object]] = []
     for name in arguments.sets:
-        given = list(recordings(name, arguments.data, arguments.work, arguments.pool))
-        own, heard = measure(name, given, stage, parameters)
+        own, heard = measure(sets, name, stages["clustering"], parameters)
         rows += own
         found.append(detection(name, heard, parameters.threshold))
     console = Console(width=130)
