@@ -15,8 +15,8 @@ from tests.conftest import ROOT
 
 # Ray gives workers the lowest priority: beside anything else they would get nowhere. And it ends
 # them where the machine's memory is short, whoever uses it. The server of a client imports torch
-# and Ray: from a cold disk, that takes longer than the half minute that it is given; and with gRPC's
-# handlers for forks it dies at birth now and then.
+# and Ray, which from a cold disk takes longer than the half minute that it is given; and with
+# gRPC's handlers for forks it dies at birth now and then.
 # Workers find the stages of tests and benchmarks in the checkout.
 SETTINGS = {
     "RAY_worker_niceness": "0",
