@@ -78,28 +78,11 @@ def kept(out: Path) -> dict[str, Any]:
     return {name: comparable(record) for name, record in records(out).items()}
 
 
-def test_records_are_those_of_one_process(
-    place: Place, meeting: Path, short: Path, tmp_path: Path
-) -> None:
-    """The stages of the profile `default`."""
-    (tmp_path / "broken.wav").write_bytes(b"RIFF, and nothing else")
-    both = [meeting, short, tmp_path / "broken.wav", "--json", "--out"]
-    here = hansard("transcribe", *both, tmp_path / "here")
-    there = hansard(
-        "transcribe", *both, tmp_path / "there", "--executor", "ray", "--address", place.inside
-    )
-    assert (here.code, there.code) == (1, 1), there.stderr
-    assert told(there) == told(here)
-    assert kept(tmp_path / "there") == kept(tmp_path / "here")
-    (failure,) = (tmp_path / "there").glob("failures/*")
-    assert json.loads(failure.read_bytes())["worker"].partition(":")[2].isdecimal()
-    assert without_speed(there.stderr) == without_speed(here.stderr)
-    assert not list((tmp_path / "there").glob(".run-*"))
-
-
 def test_one_long_recording_is_spread_over_workers_and_nodes_within_bounds(
     place: Place, profile: Path, traces: Path, here: Here, tmp_path: Path
 ) -> None:
+    """The first of the cluster's tests: the workers of a run that has ended keep their nodes' CPUs
+    for a moment, and a worker then goes to another node."""
     out, seconds = tmp_path / "out", 40
     call = here(
         "transcribe", "/simulated/long.wav", "--out", out, "--profile", profile,
@@ -117,6 +100,25 @@ def test_one_long_recording_is_spread_over_workers_and_nodes_within_bounds(
     )
     under_way = [at + 1 - sum(end < began for end in done) for at, began in enumerate(cut)]
     assert max(under_way) <= 2 * 2 + 1, "two units a worker, and the one that is being cut"
+
+
+def test_records_are_those_of_one_process(
+    place: Place, meeting: Path, short: Path, tmp_path: Path
+) -> None:
+    """The stages of the profile `default`."""
+    (tmp_path / "broken.wav").write_bytes(b"RIFF, and nothing else")
+    both = [meeting, short, tmp_path / "broken.wav", "--json", "--out"]
+    here = hansard("transcribe", *both, tmp_path / "here")
+    there = hansard(
+        "transcribe", *both, tmp_path / "there", "--executor", "ray", "--address", place.inside
+    )
+    assert (here.code, there.code) == (1, 1), there.stderr
+    assert told(there) == told(here)
+    assert kept(tmp_path / "there") == kept(tmp_path / "here")
+    (failure,) = (tmp_path / "there").glob("failures/*")
+    assert json.loads(failure.read_bytes())["worker"].partition(":")[2].isdecimal()
+    assert without_speed(there.stderr) == without_speed(here.stderr)
+    assert not list((tmp_path / "there").glob(".run-*"))
 
 
 def test_recordings_keep_their_own_settings(
