@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,8 +40,10 @@ def dashboard() -> Iterator[str]:
         "PATH": path, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN,
         "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0",
     }  # fmt: skip
+    # Of its own: in the usual one the cluster of another test would be taken for this one.
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # whose sockets need a short path
     call = [
-        "ray", "start", "--head", "--block", "--num-cpus=2", "--port=0",
+        "ray", "start", f"--temp-dir={folder}", "--head", "--block", "--num-cpus=2", "--port=0",
         f"--dashboard-port={port}", f"--ray-client-server-port={free_port()}",
         f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=100000000",
     ]  # fmt: skip
@@ -58,6 +62,7 @@ def dashboard() -> Iterator[str]:
     finally:
         head.send_signal(signal.SIGTERM)
         head.wait(PATIENCE)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def listens(port: int) -> bool:

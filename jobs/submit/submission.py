@@ -100,8 +100,9 @@ def _profile(profile: str, inside: Path | None) -> str:
 
 
 def _command(sources: Sequence[str], out: str, options: Options, conduct: Conduct) -> str:
-    """Ray runs a job's entrypoint in a shell: every word of it is quoted."""
-    words = ["python", "-m", "jobs.cli", "transcribe", "--executor", "ray", "--address", "auto"]
+    """Ray runs a job's entrypoint in a shell: every word of it is quoted. It tells RAY_ADDRESS,
+    which "auto" would not ask where a machine is part of several clusters."""
+    words = ["python", "-m", "jobs.cli", "transcribe", "--executor", "ray"]
     words += [f"--out={out}", f"--profile={options.profile}", f"--progress-every={PROGRESS_EVERY}"]
     words += [f"--set={setting}" for setting in options.settings]
     words += [f"--format={name}" for name in options.formats or ("json",)]
