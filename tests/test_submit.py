@@ -12,7 +12,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.error import URLError
 from urllib.request import Request as HttpRequest
 from urllib.request import urlopen
 
@@ -83,7 +85,8 @@ def metrics(address: str, name: str) -> list[str]:
     with urlopen(HttpRequest(f"{address}/api/prometheus/sd", headers=authorization)) as found:
         targets = [target for group in json.load(found) for target in group["targets"]]
     for target in targets:
-        with urlopen(f"http://{target}/metrics") as page:
+        # Not every target that is named listens yet.
+        with suppress(URLError), urlopen(f"http://{target}/metrics") as page:
             lines += [line for line in page.read().decode().splitlines() if line[0] != "#"]
     return [line for line in lines if line.startswith(f"ray_hansard_{name}")]
 

@@ -104,10 +104,11 @@ def test_undo_and_two_who_become_one(
     page.fill("#name", "S1")
     assert page.locator("#merge-hint").is_visible()
     page.locator("#rename").click()
-    assert page.locator("#people li").count() == people - 1
+    wait(page, f"document.querySelectorAll('#people li').length === {people - 1}")
     assert "S2" not in names_shown(page)
     page.locator("#reading").focus()
     press(page, "u")
+    wait(page, f"document.querySelectorAll('#people li').length === {people}")
     assert names_shown(page) == before
     wait(page, "document.getElementById('save-state').textContent === 'Saved'")
     corrected = folder.ledger.corrected(recording.id)
