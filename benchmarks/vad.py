@@ -1,5 +1,6 @@
-"""Voice activity detection scored and timed: the bundled and the published weights on clips with
-boundaries by hand, on meetings, on noisy speech of held-out speakers, and on words lost.
+"""Voice activity detection scored and timed: the bundled weights, the published ones and, where it
+is installed, silero-vad, on clips with boundaries by hand, on meetings, on noisy speech of held-out
+speakers, and on words lost.
 
     python -m benchmarks.vad --data ../shared/data
     python -m benchmarks.vad --data ../shared/data --model DIR
@@ -10,9 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import soundfile
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.metrics.detection import DetectionCostFunction
 
+from benchmarks.peers import silero
 from pipeline.records import Span
 from pipeline.stage import Block, Inputs
 from stages.audio.features import Fbank
@@ -106,18 +109,47 @@ def held_out_scenes(data: Path) -> Scenes:
     return Scenes(clips, noises(data, held_out=True), seconds=15, seed=6)
 
 
+class Detector(Protocol):
+    """Something that finds speech in samples at 16 kHz, float32 [N]."""
+
+    name: str
+
+    def segments(self, samples: Samples) -> Sequence[Span]: ...
+
+    def frames(self, samples: Samples) -> NDArray[np.bool_]:
+        """Whether each 10 ms are speech, before segments are made of them: bool [F]."""
+
+
+class Stage:
+    """The stage with a model of ours or a published one."""
+
+    def __init__(self, model: str) -> None:
+        self.name = model
+        self._stage = FsmnVad(FsmnVadParameters(model=model))
+        self._stage.load()
+        self._network = load_fsmn(locate(model, "stages.vad"))
+        self._fbank = Fbank(self._network.config.fbank)
+
+    def segments(self, samples: Samples) -> Sequence[Span]:
+        return self._stage.run(Inputs(Memory(samples), {}))
+
+    def frames(self, samples: Samples) -> NDArray[np.bool_]:
+        heard = posteriors(Window(0, 0, None, samples), self._network, self._fbank)
+        return speech_frames(heard.silence, heard.decibel, self._stage.parameters.endpoint)
+
+
 def annotation(spans: Iterable[Span]) -> Annotation:
     merged = Timeline([Segment(s.start / 1000, s.end / 1000) for s in spans]).support()
     return merged.to_annotation(generator=iter(lambda: "speech", None))
 
 
-def score_segments(stage: FsmnVad, examples: Iterable[Example]) -> dict[str, float]:
+def score_segments(detector: Detector, examples: Iterable[Example]) -> dict[str, float]:
     """Misses and false alarms in percent of speech and of the rest, and their weighed sum;
     words of which less than WORD_COVER lies inside the segments, in percent."""
     cost = DetectionCostFunction(fa_weight=1 - MISS_WEIGHT, miss_weight=MISS_WEIGHT)
     miss = speech = alarm = rest = lost = words = 0.0
     for example in examples:
-        found = stage.run(Inputs(Memory(example.samples), {}))
+        found = detector.segments(example.samples)
         scored = Timeline([Segment(0, len(example.samples) / RATE)])
         parts = cost(annotation(example.speech), annotation(found), uem=scored, detailed=True)
         miss, alarm = miss + parts["miss"], alarm + parts["false alarm"]
@@ -135,27 +167,26 @@ def score_segments(stage: FsmnVad, examples: Iterable[Example]) -> dict[str, flo
     return row | ({"words lost %": 100 * lost / words} if words else {})
 
 
-def score_frames(stage: FsmnVad, scenes: Scenes, snr: float, count: int) -> dict[str, float]:
-    """Frames that fall on the wrong side of the stage's threshold, against the labels."""
-    model = load_fsmn(locate(stage.parameters.model, "stages.vad"))
-    fbank = Fbank(model.config.fbank)
+def score_frames(detector: Detector, scenes: Scenes, snr: float, count: int) -> dict[str, float]:
+    """Frames that are taken for what they are not, against the labels, and their weighed sum."""
     wrong = np.zeros(2)
     total = np.zeros(2)
     for _ in range(count):
         samples, silence = scenes.draw(snr)
-        frames = posteriors(Window(0, 0, None, samples), model, fbank)
-        found = speech_frames(frames.silence, frames.decibel, stage.parameters.endpoint)
+        found = detector.frames(samples)[: len(silence)]
         for kind, there in enumerate((silence < 0.5, silence >= 0.5)):
             wrong[kind] += (found[there] != (kind == 0)).sum()
             total[kind] += there.sum()
-    return {"miss %": 100 * wrong[0] / total[0], "false alarm %": 100 * wrong[1] / total[1]}
+    miss, alarm = 100 * wrong / total
+    cost = MISS_WEIGHT * miss + (1 - MISS_WEIGHT) * alarm
+    return {"miss %": miss, "false alarm %": alarm, "DCF %": cost}
 
 
-def speed(stage: FsmnVad, samples: Samples) -> float:
+def speed(detector: Detector, samples: Samples) -> float:
     """Seconds of work per second of audio, over ten minutes."""
     recording = np.resize(samples, 600 * RATE)
     started = time.perf_counter()
-    stage.run(Inputs(Memory(recording), {}))
+    detector.segments(recording)
     return (time.perf_counter() - started) / 600
 
 
@@ -178,16 +209,18 @@ def main() -> None:
         "meetings-ami": list(meetings(options.data)),
         "demo meeting": list(demo(Path(__file__).parents[1] / "demo")),
     }
-    for model in options.model or ("bundled/fsmn-en", str(options.data / "fsmn-vad")):
-        stage = FsmnVad(FsmnVadParameters(model=model))
-        stage.load()
-        print(model)
+    models = options.model or ("bundled/fsmn-en", str(options.data / "fsmn-vad"))
+    detectors: list[Detector] = [Stage(model) for model in models]
+    if silero.installed():
+        detectors.append(silero.Silero())
+    for detector in detectors:
+        print(detector.name)
         for name, examples in sets.items():
-            show(name, score_segments(stage, examples))
+            show(name, score_segments(detector, examples))
         scenes = held_out_scenes(options.data)
         for snr in SNRS:
-            show(f"held-out, frames, {snr} dB", score_frames(stage, scenes, snr, options.scenes))
-        print(f"  {speed(stage, sets['demo meeting'][0].samples):.5f} s of work per s of audio")
+            show(f"held-out, frames, {snr} dB", score_frames(detector, scenes, snr, options.scenes))
+        print(f"  {speed(detector, sets['demo meeting'][0].samples):.5f} s of work per s of audio")
 
 
 if __name__ == "__main__":

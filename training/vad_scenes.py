@@ -1,5 +1,6 @@
 """Scenes to train voice activity detection on: clips of speech with pauses, in rooms, under
-noise, music and changing levels, with the posterior of silence that a clean recording gives.
+noise, music, changing levels and the talk of bystanders, with the posterior of silence that a clean
+recording gives.
 
 Labels: the published FSMN-VAD on the clean clip, and silence wherever the clip's own energy is
 far below its speech.
@@ -26,6 +27,8 @@ from training.splits import is_held_out, read_manifest
 RATE = 16000
 SHIFT = 160
 MARGIN = 30  # frames of near-silence on both sides of a clip: the teacher's onsets need them
+BYSTANDERS = 0.4  # of the scenes in which somebody talks
+BYSTANDERS_DB = (14.0, 36.0)  # below those who talk: nothing that a transcript should hold
 QUIET_DB = 40.0  # below a clip's loud frames: silence, whatever the teacher says
 HOURS = {
     "asr-en-train-clean-5": 0.8,
@@ -120,13 +123,28 @@ class Scenes:
         if rng.random() > 0.12:
             self._talk(speech, silence)
         if rng.random() < 0.45:
-            speech = reverberate(speech, self.rooms[rng.integers(len(self.rooms))])[:length]
+            speech = self._in_room(speech)
+        if snr is None and speech.any() and rng.random() < BYSTANDERS:
+            speech = speech + self._bystanders(speech)
         count = rng.choice((0, 1, 2), p=(0.2, 0.6, 0.2)) if snr is None else 1
         levels = rng.uniform(0, 25, count) if snr is None else np.array([snr])
         return self._record(self._with_backgrounds(speech, levels)), silence
 
+    def _in_room(self, speech: Samples) -> Samples:
+        room = self.rooms[self.rng.integers(len(self.rooms))]
+        return reverberate(speech, room)[: len(speech)]
+
+    def _bystanders(self, speech: Samples) -> Samples:
+        """Others who talk at the far end of the room, or into somebody else's microphone: a meeting
+        is full of them, and a network that hears every voice takes them for speech."""
+        voices = np.zeros_like(speech)
+        self._talk(voices, np.ones(self.frames, np.float32))
+        below = self.rng.uniform(*BYSTANDERS_DB)
+        scale = _power(speech) * 10 ** (-below / 10) / (_power(voices) + 1e-12)
+        return self._in_room(voices) * np.float32(np.sqrt(scale))
+
     def _with_backgrounds(self, speech: Samples, levels: NDArray[np.float64]) -> Samples:
-        power = np.square(speech[np.abs(speech) > 0]).mean() if speech.any() else 0.0025
+        power = _power(speech) or 0.0025
         mixed = speech
         for level in levels:
             noise = self._background(len(speech))
@@ -185,3 +203,9 @@ class Scenes:
                     out[at : at + len(time)] += decay * np.sin(2 * np.pi * pitch * overtone * time)
             at += duration // int(self.rng.integers(1, 3))
         return out
+
+
+def _power(speech: Samples) -> float:
+    """Mean square of where there is anything at all."""
+    sounding = speech[speech != 0]
+    return float(np.square(sounding).mean()) if len(sounding) else 0.0

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.peers.rules import Labels, Spectral, Vectors
+from benchmarks.peers.silero import PER_MS, Silero
 from pipeline.records import Embeddings, Span
-from pipeline.stage import SAMPLE_RATE
 from stages.audio.decode import AudioParameters, AudioSource
 from stages.speakers.stage import windows
 from training.resemblyzer import Resemblyzer, installed_weights
@@ -30,20 +30,16 @@ def missing() -> str:
 @torch.inference_mode()
 def heard(audio: Path) -> tuple[NDArray[np.int32], Vectors]:
     """Windows int32 [N, 2] in ms and their embeddings float32 [N, 256]."""
-    from silero_vad import get_speech_timestamps, load_silero_vad
-
     weights = installed_weights()
     assert weights is not None
     source = AudioSource(str(audio), AudioParameters.model_validate({}))
-    samples = torch.from_numpy(np.concatenate([block.samples for block in source.blocks()]))
-    found = get_speech_timestamps(samples, load_silero_vad(), sampling_rate=SAMPLE_RATE)
-    per_ms = SAMPLE_RATE // 1000
-    spans = windows([Span(s["start"] // per_ms, s["end"] // per_ms) for s in found], 1500, 750)
+    samples = np.concatenate([block.samples for block in source.blocks()])
+    spans = windows(Silero().segments(samples), 1500, 750)
     embed = Resemblyzer(weights)
     vectors = np.zeros((len(spans), 256), np.float32)
     for at in range(0, len(spans), 64):
-        cuts = [samples[a * per_ms : b * per_ms].numpy() for a, b in spans[at : at + 64]]
-        filled = np.stack([np.resize(cut, 1500 * per_ms) for cut in cuts])
+        cuts = [samples[a * PER_MS : b * PER_MS] for a, b in spans[at : at + 64]]
+        filled = np.stack([np.resize(cut, 1500 * PER_MS) for cut in cuts])
         vectors[at : at + 64] = embed(torch.from_numpy(filled)).numpy()
     return np.array(spans, np.int32).reshape(-1, 2), vectors
 
