@@ -19,6 +19,7 @@ from jobs.conductor import Conductor
 from jobs.ledger import Ledger
 from jobs.recorder import Ended, Recorder, Task
 from pipeline.cluster.death import DIED
+from pipeline.cluster.nodes import alive, capacity
 from pipeline.cluster.plan import check_fit, plans
 from pipeline.cluster.pools import Pools, Snapshot
 from pipeline.cluster.session import LOCAL, session
@@ -112,10 +113,10 @@ class OnCluster:
         """How many conductors the cluster may have: nodes join and leave."""
         if time.monotonic() - self._counted > _CAPACITY:
             self._counted = time.monotonic()
-            there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-            plan = plans(self._task.graph.resources, there.get("CPU", 0.0), there.get("GPU", 0.0))
+            cpus, gpus = capacity(alive())
+            plan = plans(self._task.graph.resources, cpus, gpus)
             if self._task.conduct.address == LOCAL:  # which does not grow
-                check_fit(plan, there.get("CPU", 0.0), there.get("GPU", 0.0))
+                check_fit(plan, cpus, gpus)
             self._most = plan[AUDIO].most
             self._plan = plan[AUDIO]
 

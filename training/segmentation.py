@@ -2,19 +2,15 @@
 
     python -m training.segmentation --data ../shared/data --out DIR --minutes 75
 
-Resumes from DIR/checkpoint.pt; a line every 200 steps goes to standard output and DIR/log.jsonl
-(`python -m training.curves DIR/log.jsonl` draws it), with scores on held-out speakers.
+Interrupted, it goes on from DIR/checkpoint.pt; DIR/log.jsonl, with scores on held-out speakers, and
+DIR/curves.png show how it went.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import time
 from itertools import islice, permutations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +19,8 @@ from torch import Tensor
 from benchmarks.turn_taking import real_meetings
 from stages.models import save_model
 from stages.segmentation.pyannet import CHUNK_MS, Powerset, PyanNet, PyanNetSizes
+from training import distributed
+from training.run import Run, set_rate, warm_cosine
 from training.segmentation_scenes import Scenes, batches, voices
 from training.vad_scenes import noises
 
@@ -31,7 +29,6 @@ BATCH = 16
 PEAK_RATE = 1.5e-3
 WARM_UP = 200  # steps
 ROOMS = 40
-EVERY = 200  # steps between two scores
 SCORED = 10  # batches
 TRAIN_SEED, SCORED_SEED = 1000, 1
 
@@ -117,17 +114,16 @@ def export(out: Path, network: PyanNet) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
+    """Runs in every worker."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     network = PyanNet(SIZES)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-3)
     said, real = voices(options.data, held_out=False), real_meetings(options.data)
     hours = sum(clip.duration for clips in said.values() for clip in clips) / 3_600_000
     print(f"{len(said)} speakers, {hours:.1f} h", flush=True)
     frames = network(torch.zeros(1, CHUNK_MS * 16)).shape[1]
     centres = network.front.centre_ms + network.front.frame_ms * np.arange(frames)
-
-    scenes = Scenes(said, real, noises(options.data, False), centres, ROOMS, TRAIN_SEED + 1)
     others = voices(options.data, held_out=True)
     held_out = Scenes(others, real, noises(options.data, True), centres, ROOMS // 4, SCORED_SEED)
     scored = [
@@ -136,24 +132,17 @@ def train(options: argparse.Namespace) -> None:
     ]
     renamed = permuted_classes(network.powerset)
 
-    state: dict[str, Any] = {"step": 0, "seconds": 0.0}
-    checkpoint = options.out / "checkpoint.pt"
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-    step, before = state["step"], state["seconds"]
-    scenes.rng = np.random.default_rng(TRAIN_SEED + step)
-    drawn = batches(scenes, BATCH)
-    print(f"from step {step}", flush=True)
+    def exported() -> dict[str, float]:
+        export(options.out / "pyannet-en", network)
+        return scores(network, scored, renamed)
 
-    started, losses = time.monotonic(), []
-    budget = 60 * options.minutes
-    while (elapsed := before + time.monotonic() - started) < budget:
-        # Warm-up by steps, decay by the time that is left: the run ends when it was asked to.
-        decay = 0.01 + 0.99 * math.cos(math.pi / 2 * elapsed / budget)
-        rate = PEAK_RATE * min(1, (step + 1) / WARM_UP) * decay
-        optimizer.param_groups[0]["lr"] = rate
+    parts = {"network": network, "optimizer": optimizer}
+    run = Run(options.out, options.minutes * 60, parts, exported)
+    scenes = Scenes(said, real, noises(options.data, False), centres, ROOMS, TRAIN_SEED + 1)
+    scenes.rng = np.random.default_rng((TRAIN_SEED, run.step, distributed.rank()))
+    drawn = batches(scenes, BATCH)
+    for done in run.steps():
+        set_rate(optimizer, PEAK_RATE * warm_cosine(run.step, done, WARM_UP))
         waveforms, heard = map(torch.from_numpy, next(drawn))
         target = powerset_classes(network.powerset, by_appearance(heard))
         likely = network(waveforms)
@@ -163,44 +152,23 @@ def train(options: argparse.Namespace) -> None:
         loss = (sorted_loss + loss_of(likely, target, renamed)) / 2
         optimizer.zero_grad()
         loss.backward()
+        distributed.average_gradients(network)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        losses.append(loss.item())
-        step += 1
-        if step % EVERY == 0:
-            seconds = before + time.monotonic() - started
-            save(checkpoint, network, optimizer, step, seconds)
-            export(options.out / "pyannet-en", network)
-            row = {"step": step, "loss": float(np.mean(losses)), "rate": rate, "seconds": elapsed}
-            row |= scores(network, scored, renamed)
-            with (options.out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(row) + "\n")
-            print({k: round(v, 4) for k, v in row.items()}, flush=True)
-            losses = []
-    save(checkpoint, network, optimizer, step, budget)
-    export(options.out / "pyannet-en", network)
-    print(scores(network, scored, renamed), flush=True)
-
-
-def save(
-    path: Path, network: PyanNet, optimizer: torch.optim.Optimizer, step: int, seconds: float
-) -> None:
-    """Written aside, then renamed: a kill leaves the old checkpoint whole."""
-    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save(state | {"step": step, "seconds": seconds}, path.with_suffix(".part"))
-    path.with_suffix(".part").rename(path)
+        run.note(loss=loss.item())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="shared/data")
-    parser.add_argument("--out", type=Path, required=True)
+    path = distributed.absolute
+    parser.add_argument("--data", type=path, required=True, help="shared/data")
+    parser.add_argument("--out", type=path, required=True)
     parser.add_argument("--minutes", type=float, default=75.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    distributed.add_arguments(parser)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    train(options)
+    distributed.launch(train, options, options.workers, options.address, options.out)
 
 
 if __name__ == "__main__":

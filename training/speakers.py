@@ -2,31 +2,26 @@
 (Deng et al., ArcFace, 2019), and, where resemblyzer is installed, its embedding of the whole
 utterance as a second target, which stands in for the many speakers that our data lack.
 
-    python -m training.speakers --data ../shared/data --out DIR --hours 1.5 --processes 2
+    python -m training.speakers --data ../shared/data --out DIR --hours 1.5 --workers 2
 
-Run again with the same DIR to go on from the checkpoint (with more hours: to train longer). The
-EER in the log is that of the held-out speakers in the "tuning" half (benchmarks/meetings.py).
+Interrupted, it goes on from DIR/checkpoint.pt (with more hours: to train longer); DIR/log.jsonl and
+DIR/curves.png show how it went. The EER in the log is that of the held-out speakers in the "tuning"
+half (benchmarks/meetings.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import start_processes
 from torch.nn.functional import cross_entropy, linear, normalize, one_hot
 from torch.optim import AdamW, Muon
 from torch.utils.data import DataLoader
@@ -36,9 +31,11 @@ from benchmarks.speakers import GROUPS, Embed, Trials, held_out_trials
 from stages.models import ModelFolder, locate, save_model
 from stages.speakers.campplus import CamPlusPlus, CamPlusPlusSizes
 from stages.speakers.embedder import SpeakerEmbedder, load_embedder
+from training import distributed
 from training.resemblyzer import installed_weights
+from training.run import Run
 from training.speakers_crops import Batch, Crops
-from training.speakers_data import Corpus, gather, load_noise
+from training.speakers_data import Corpus, gather, load_corpus, load_noise
 from training.speakers_voices import ROWS, Voices, means_of, teacher_targets
 
 SIZES = CamPlusPlusSizes(growth_rate=32, init_channels=96, head_channels=8, block_layers=(4, 8, 6))
@@ -52,7 +49,7 @@ FRONT_EVERY = 4
 SETTLED = 0.74
 EVENING, CROPS_TO_EVEN = 0.3, 6400
 SEED = 2
-LOG_EVERY_S, SAVE_EVERY_S = 30, 300
+REPORT_STEPS = 50
 
 
 class AdditiveAngularMargin(nn.Module):
@@ -78,10 +75,9 @@ PARTS = ("network", "average", "margin", "muon", "adam")
 
 class Trainer:
     """Everything that a checkpoint holds, and one step. `average` follows the weights, as an
-    exponential mean over AVERAGED_OVER steps; it is what is exported. `spent_s` is what the
-    last step took, on this process; `elapsed_s` is the same for all."""
+    exponential mean over AVERAGED_OVER steps; it is what is exported."""
 
-    def __init__(self, corpus: Corpus, targets: Tensor | None, hours: float) -> None:
+    def __init__(self, corpus: Corpus, targets: Tensor | None) -> None:
         torch.manual_seed(SEED)
         self.network = CamPlusPlus(SIZES)
         self.average = deepcopy(self.network).requires_grad_(False)
@@ -100,30 +96,23 @@ class Trainer:
         vectors = [p for p in self.network.parameters() if p.ndim == 1]
         groups = [{"params": vectors}, {"params": list(self.margin.parameters())}]
         self.adam = AdamW(groups, weight_decay=WEIGHT_DECAY)
-        self.total_s = hours * 3600
-        self.elapsed_s = self.spent_s = 0.0
-        self.steps = 0
 
-    @property
-    def progress(self) -> float:
-        return min(1.0, self.elapsed_s / self.total_s)
-
-    def step(self, batch: Batch) -> dict[str, float]:
-        """Learns from one batch, and returns its losses. The learning rate warms up over 2 % of
-        the time, then falls as a cosine; the margin grows over the first 40 %."""
-        warm = min(1.0, self.progress / 0.02)
-        rate = max(0.02, warm) * (0.5 + 0.5 * math.cos(math.pi * self.progress))
+    def step(self, batch: Batch, step: int, done: float) -> dict[str, float]:
+        """Learns from one batch, and returns its losses. `done`: the share of the training so far.
+        The learning rate warms up over 2 % of it, then falls as a cosine; the margin grows over
+        the first 40 %."""
+        rate = max(0.02, min(1.0, done / 0.02)) * (0.5 + 0.5 * math.cos(math.pi * done))
         groups = (*self.muon.param_groups, *self.adam.param_groups)
         for group, largest in zip(groups, LEARNING_RATES, strict=True):
             group["lr"] = largest * rate
         # The front is half of the work and has few weights: it learns at every fourth step.
-        self.network.head.requires_grad_(self.steps % FRONT_EVERY == 0)
+        self.network.head.requires_grad_(step % FRONT_EVERY == 0)
         self.network.train()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             raw = self.network(batch.features)
         embeddings = normalize(raw.float(), dim=1)
         people = batch.speakers + batch.rows * self.speakers
-        loss = self.margin(embeddings, people, MARGIN * min(1.0, self.progress / 0.4))
+        loss = self.margin(embeddings, people, MARGIN * min(1.0, done / 0.4))
         log = {"aam": loss.item()}
         if self.targets is not None:
             target = self.targets[batch.rows, batch.utterances].float()
@@ -131,55 +120,27 @@ class Trainer:
             log["teacher"] = distance.item()
             loss = loss + TEACHER_WEIGHT * distance
         self.muon.zero_grad()
-        for parameter in self.parameters():
-            parameter.grad = None
+        self.network.zero_grad()
+        self.margin.zero_grad()
         loss.backward()
-        self._agree()
+        distributed.average_gradients(self.network)
+        distributed.average_gradients(self.margin)
         nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
         for flat, matrix in zip(self.flat, self.matrices, strict=True):
             flat.grad = None if matrix.grad is None else matrix.grad.flatten(1)
         self.muon.step()
         self.adam.step()
-        self._follow()
-        self.steps += 1
+        self._follow(step)
         return log
 
-    def _agree(self) -> None:
-        """Every process goes on with the mean gradient of all, and the time of the first."""
-        slopes = [p.grad for p in self.parameters() if p.grad is not None]
-        time_of_first = torch.tensor([(self.elapsed_s + self.spent_s) * is_first()])
-        flat = torch.cat([*(slope.flatten() for slope in slopes), time_of_first])
-        dist.all_reduce(flat)
-        flat /= dist.get_world_size()
-        *parts, elapsed = flat.split([*(slope.numel() for slope in slopes), 1])
-        for slope, part in zip(slopes, parts, strict=True):
-            slope.copy_(part.view_as(slope))
-        self.elapsed_s, self.spent_s = float(elapsed) * dist.get_world_size(), 0.0
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        yield from self.network.parameters()
-        yield from self.margin.parameters()
-
     @torch.no_grad()
-    def _follow(self) -> None:
+    def _follow(self, step: int) -> None:
         """Brings `average` (batch norm's statistics too) nearer to the weights."""
-        share = 1 / min(AVERAGED_OVER, self.steps + 1)
+        share = 1 / min(AVERAGED_OVER, step + 1)
         now = self.network.state_dict()
         for name, mean in self.average.state_dict().items():
             if mean.is_floating_point():
                 mean.lerp_(now[name], share)
-
-    def save(self, path: Path) -> None:
-        parts = {part: getattr(self, part).state_dict() for part in PARTS}
-        aside = path.with_suffix(".tmp")
-        torch.save({**parts, "elapsed_s": self.elapsed_s, "steps": self.steps}, aside)
-        aside.replace(path)
-
-    def resume(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
-        for part in PARTS:
-            getattr(self, part).load_state_dict(state[part])
-        self.elapsed_s, self.steps = state["elapsed_s"], state["steps"]
 
 
 def begun_from(trainer: Trainer, model: str) -> None:
@@ -246,109 +207,67 @@ def evened(network: CamPlusPlus, batches: Iterable[Batch]) -> CamPlusPlus:
     return network
 
 
+def targets_of(options: argparse.Namespace, voices: Voices) -> Tensor | None:
+    """What the teacher makes of every utterance, made once; None without a teacher."""
+    if options.teacher is None:
+        return None
+    made = options.out / "targets.pt"
+    if not made.exists():
+        kept, size = options.out / "corpus", SIZES.embedding_size
+        torch.save(teacher_targets(kept, options.teacher, voices, size, options.workers), made)
+    targets: Tensor = torch.load(made, weights_only=True)
+    return targets
+
+
+def train(options: argparse.Namespace) -> None:
+    """Runs in every worker, on one thread, with its part of each batch. What is exported in the
+    last quarter is averaged: on unseen speakers that is better than where the training ends."""
+    torch.set_num_threads(1)
+    corpus = load_corpus(options.out / "corpus")
+    voices = Voices.draw(len(corpus.names), SEED)
+    trainer = Trainer(corpus, targets_of(options, voices))
+    if options.initial:
+        begun_from(trainer, options.initial)
+    trials = tuning_trials(options.data) if distributed.first() else {}
+    settled, model = options.out / "settled", options.out / "model"
+
+    def exported() -> dict[str, float]:
+        network = trainer.average
+        if run.seconds > SETTLED * budget:
+            export(network, settled / f"{run.step:06}")
+            network = mean_of(sorted(settled.iterdir()))
+        export(network, model)
+        return held_out_scores(trials, SpeakerEmbedder(network).eval())
+
+    budget = options.hours * 3600
+    parts = {part: getattr(trainer, part) for part in PARTS}
+    run = Run(options.out, budget, parts, exported, REPORT_STEPS)
+    size, seed = BATCH // options.workers, [SEED, distributed.rank(), run.step]
+    crops = Crops(corpus, voices, load_noise(options.data), size, seed)
+    batches = iter(DataLoader(crops, batch_size=None, num_workers=1, prefetch_factor=8))
+    for done in run.steps():
+        run.note(**trainer.step(next(batches), run.step, done))
+    if distributed.first():
+        network = mean_of(sorted(settled.iterdir()))
+        export(evened(network, islice(batches, CROPS_TO_EVEN // size)), model)
+        run.log(held_out_scores(trials, SpeakerEmbedder(network).eval()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    path = distributed.absolute
+    parser.add_argument("--data", type=path, required=True)
+    parser.add_argument("--out", type=path, required=True)
     parser.add_argument("--hours", type=float, default=1.0)
-    parser.add_argument("--processes", type=int, default=1, help="of one thread each")
-    parser.add_argument("--teacher", type=Path, default=installed_weights(), help="pretrained.pt")
+    parser.add_argument("--teacher", type=path, default=installed_weights(), help="pretrained.pt")
     parser.add_argument("--initial", help="bundled/NAME or a folder to begin from")
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-
-    kept = arguments.out / "corpus.npz"
-    corpus = gather(arguments.data, kept)
+    distributed.add_arguments(parser)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    corpus = gather(options.data, options.out / "corpus")
     print(f"{len(corpus.names)} speakers, {len(corpus.samples) / 16000 / 3600:.1f} h", flush=True)
-    voices = Voices.draw(len(corpus.names), SEED)
-    targets = None
-    if arguments.teacher is not None:
-        made = arguments.out / "targets.pt"
-        if not made.exists():
-            size, count = SIZES.embedding_size, arguments.processes
-            torch.save(teacher_targets(kept, arguments.teacher, voices, size, count), made)
-        targets = torch.load(made, weights_only=True)
-    # Forked, so that all share the corpus, and before this process has threads.
-    shared = (arguments, corpus, voices, targets)
-    start_processes(work, shared, arguments.processes, start_method="fork")
-
-
-def work(
-    rank: int,
-    arguments: argparse.Namespace,
-    corpus: Corpus,
-    voices: Voices,
-    targets: Tensor | None,
-) -> None:
-    """One of the processes, on one thread, with its part of each batch."""
-    torch.set_num_threads(1)
-    out, count = arguments.out, arguments.processes
-    store = dist.FileStore(str(out / f"meeting-{os.getppid()}"), count)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
-    trainer = Trainer(corpus, targets, arguments.hours)
-    if (checkpoint := out / "checkpoint.pt").exists():
-        trainer.resume(checkpoint)
-    elif arguments.initial:
-        begun_from(trainer, arguments.initial)
-    noises = load_noise(arguments.data)
-    crops = Crops(corpus, voices, noises, BATCH // count, [SEED, rank, trainer.steps])
-    batches = iter(DataLoader(crops, batch_size=None, num_workers=1, prefetch_factor=8))
-    trials = tuning_trials(arguments.data) if is_first() else {}
-    with (out / "log.jsonl").open("a") as log:
-        train(trainer, batches, trials, out, log)
-
-
-def is_first() -> bool:
-    """Whether this process is the one that keeps time, logs and saves."""
-    return dist.get_rank() == 0
-
-
-def train(
-    trainer: Trainer,
-    batches: Iterator[Batch],
-    trials: dict[str, Trials],
-    out: Path,
-    log: TextIO,
-) -> None:
-    """Until the time is up, with a line in the log every LOG_EVERY_S and a checkpoint and the
-    weights so far every SAVE_EVERY_S. What is exported in the last quarter is averaged: on
-    unseen speakers that is better than where the training ends."""
-
-    def note(row: dict[str, float]) -> None:
-        row = {"steps": trainer.steps, "minutes": round(trainer.elapsed_s / 60, 1), **row}
-        print(json.dumps(row), flush=True)
-        print(json.dumps(row), file=log, flush=True)
-
-    def save() -> None:
-        trainer.save(out / "checkpoint.pt")
-        network = trainer.average
-        if trainer.progress > SETTLED:
-            export(network, out / "settled" / f"{trainer.steps:06}")
-            network = mean_of(sorted((out / "settled").iterdir()))
-        export(network, out / "model")
-        note(held_out_scores(trials, SpeakerEmbedder(network).eval()))
-
-    logged = saved = trainer.elapsed_s
-    losses: list[dict[str, float]] = []
-    while trainer.progress < 1:
-        begin = time.monotonic()
-        losses.append(trainer.step(next(batches)))
-        trainer.spent_s = time.monotonic() - begin
-        if not is_first():
-            continue
-        if trainer.elapsed_s - logged > LOG_EVERY_S:
-            logged = trainer.elapsed_s
-            note({k: round(float(np.mean([row[k] for row in losses])), 4) for k in losses[0]})
-            losses = []
-        if trainer.elapsed_s - saved > SAVE_EVERY_S:
-            saved = trainer.elapsed_s
-            save()
-    if is_first():
-        save()
-        network = mean_of(sorted((out / "settled").iterdir()))
-        some = islice(batches, CROPS_TO_EVEN * dist.get_world_size() // BATCH)
-        export(evened(network, some), out / "model")
-        note(held_out_scores(trials, SpeakerEmbedder(network).eval()))
+    targets_of(options, Voices.draw(len(corpus.names), SEED))  # which all workers read
+    distributed.launch(train, options, options.workers, options.address, options.out)
 
 
 if __name__ == "__main__":

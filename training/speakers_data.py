@@ -55,14 +55,16 @@ class Corpus:
 
 
 def gather(data: Path, kept: Path) -> Corpus:
-    """Every speaker who is not held out, at most LONGEST_S of each. Decoded once into `kept`."""
-    if not kept.exists():
+    """Every speaker who is not held out, at most LONGEST_S of each. Decoded once into the folder
+    `kept`."""
+    if not (kept / "index.npz").exists():
         spoken = [*_recorded(data), *_synthetic(data)]
         names = sorted({name for name, _ in spoken})
         ends = np.cumsum([len(samples) for _, samples in spoken])
+        kept.mkdir(parents=True, exist_ok=True)
+        np.save(kept / "samples.npy", np.concatenate([samples for _, samples in spoken]))
         np.savez(
-            kept,
-            samples=np.concatenate([samples for _, samples in spoken]),
+            kept / "index.npz",
             bounds=np.stack([np.r_[0, ends[:-1]], ends], axis=1),
             speakers=np.array([names.index(name) for name, _ in spoken]),
             names=np.array(names),
@@ -71,10 +73,11 @@ def gather(data: Path, kept: Path) -> Corpus:
 
 
 def load_corpus(kept: Path) -> Corpus:
-    """What `gather` has kept."""
-    with np.load(kept, allow_pickle=False) as arrays:
+    """What `gather` has kept; all processes of a machine share the samples in memory."""
+    samples = np.load(kept / "samples.npy", mmap_mode="r", allow_pickle=False)
+    with np.load(kept / "index.npz", allow_pickle=False) as arrays:
         names = tuple(arrays["names"].tolist())
-        return Corpus(arrays["samples"], arrays["bounds"], arrays["speakers"], names)
+        return Corpus(samples, arrays["bounds"], arrays["speakers"], names)
 
 
 def _recorded(data: Path) -> list[tuple[str, NDArray[np.int16]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import ray
@@ -26,6 +26,11 @@ def alive() -> list[Node]:
         for node in found
         if node["Alive"] and (there := node["Resources"])
     ]
+
+
+def capacity(nodes: Sequence[Node]) -> tuple[float, float]:
+    """CPUs and GPUs of all together, whoever uses them."""
+    return sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
 
 
 def emptiest(

@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import RayError
 
 from pipeline.cluster.death import DIED
-from pipeline.cluster.nodes import alive, emptiest, strategy
+from pipeline.cluster.nodes import alive, capacity, emptiest, strategy
 from pipeline.cluster.plan import plans
 from pipeline.cluster.pool import Pool, Unit, Worker
 from pipeline.cluster.worker import Began, Computed, StageWorker
@@ -220,6 +220,6 @@ class Pools:
         """Nodes join and leave."""
         self._planned = time.monotonic()
         self._nodes = alive()
-        self._cpus = max(1.0, sum(node.cpus for node in self._nodes))
-        self._gpus = sum(node.gpus for node in self._nodes)
-        self._plans = plans(self._resources, self._cpus, self._gpus)
+        cpus, self._gpus = capacity(self._nodes)
+        self._cpus = max(1.0, cpus)
+        self._plans = plans(self._resources, cpus, self._gpus)
