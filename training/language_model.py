@@ -1,5 +1,5 @@
 """Recipe of the recogniser's language model: a word trigram from books, transcripts of court
-arguments and meetings, and the transcripts of the training speech.
+arguments and meetings, the transcripts of the training speech, and a published trigram.
 
 Source: Chen and Goodman, An empirical study of smoothing techniques (1999), section 3: modified
 Kneser-Ney, interpolated; one model for each text, mixed by `training.language_model_mix`.
@@ -24,6 +24,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from stages.asr.ngram import BEGIN, END, UNKNOWN, NgramModel
+from training.books import PUBLISHED
 from training.language_model_mix import (
     Estimate,
     Floats,
@@ -33,6 +34,7 @@ from training.language_model_mix import (
     mixing_weights,
     prune,
 )
+from training.language_model_published import published
 from training.language_model_text import Phrase, books, listed_counts, read_aloud, transcripts
 from training.splits import Utterance
 
@@ -44,7 +46,7 @@ VOWELS = frozenset("aeiouy")
 TEXTS, TIMES = 3, 10  # with which an unlisted word is no slip
 LISTED = 0.9  # of the chance of words that a text lacks, as in the word list; the rest evenly
 SUCCESSORS, ROOM = 0.9, 0.98  # the listed successors' chance at most; the share of words below it
-PRUNED = 5e-9  # how much an n-gram must lower the perplexity, as a share
+PRUNED = 1e-8  # how much an n-gram must lower the perplexity, as a share
 
 Pieces = Sequence[list[str]]
 
@@ -234,15 +236,16 @@ def main() -> None:
     del texts
     estimates = [estimate(row, words, unseen) for row in rows.values()]
     estimates.append(listed_model(words, unseen, listed, pairs))
+    estimates.append(published(options.books / PUBLISHED, words, unseen))
 
     development = development_rows(options.data, aloud, words, options.seed)
     read = {" ".join(piece) for utterance, piece in aloud if is_development(utterance)}
     others = encode([piece for _, piece in aloud if " ".join(piece) not in read], words)
     models = [each.model for each in estimates]
-    models[-2] = estimate(others, words, unseen).model  # of "aloud", the last text
+    models[len(rows) - 1] = estimate(others, words, unseen).model  # of "aloud", the last text
     weights = mixing_weights(models, development)
     del models
-    for name, weight in zip((*rows, "pairs.tsv"), weights, strict=True):
+    for name, weight in zip((*rows, "pairs.tsv", PUBLISHED), weights, strict=True):
         print(f"{name}: {len(rows.get(name, ()))} words and ends, weight {weight:.3f}")
     model = prune(mix(estimates, weights), PRUNED)
     print(f"{len(words)} words, {len(model.bigrams)} bigrams, {len(model.trigrams)} trigrams")
