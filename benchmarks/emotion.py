@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from training.emotion import (
     some_read_speech,
 )
 
+CONFIDENCES = (0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.01)
 READ = ("asr-en-commonvoice", "asr-en-dev-clean", "asr-en-speechocean762", "asr-en-kathleen")
 
 
@@ -52,6 +55,19 @@ def calibration_error(probabilities: Matrix, labels: NDArray[np.int64], bins: in
     return float(sum(gaps) / len(labels))
 
 
+def reliability(probabilities: Matrix, labels: NDArray[np.int64]) -> Iterator[str]:
+    """For each range of the confidence: how many clips, how sure of them on average, how many of
+    them right."""
+    sure = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    for low, high in pairwise(CONFIDENCES):
+        here = (sure >= low) & (sure < high)
+        if here.any():
+            mean, share = sure[here].mean(), right[here].mean()
+            found = f"{here.sum():5} clips, {mean:.2f} sure, {share:.2f} right"
+            yield f"{low:.2f} to {min(high, 1):.2f}: {found}"
+
+
 def mood_shares(head: EmotionHead, vectors: NDArray[np.float32], confidence: float) -> Matrix:
     """How often each mood would be shown."""
     with torch.inference_mode():
@@ -70,6 +86,7 @@ def show(title: str, probabilities: Matrix, labels: NDArray[np.int64]) -> None:
     )
     for label, row in zip(LABELS, counts, strict=True):
         print(f"  {label:9}", *(f"{count:6}" for count in row))
+    print("  confidence", *reliability(probabilities, labels), sep="\n    ")
 
 
 def main() -> None:
