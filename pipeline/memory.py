@@ -24,12 +24,14 @@ def release() -> None:
 @contextmanager
 def uncollected() -> Iterator[None]:
     """In which modules are imported and models read: hundreds of thousands of objects that stay,
-    and through which Python would look for garbage again and again, a fifth of the time."""
+    and through which Python would look for garbage again and again, a fifth of the time. It does
+    not later either (Ray has every process of a cluster look)."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         if enabled:
             gc.enable()
 

@@ -27,6 +27,7 @@ from training.splits import is_held_out, read_manifest
 RATE = 16000
 SHIFT = 160
 MARGIN = 30  # frames of near-silence on both sides of a clip: the teacher's onsets need them
+EMPTY, BABBLE = 0.16, 0.5  # scenes without a speaker, and how many of these in a crowd
 BYSTANDERS = 0.4  # of the scenes in which somebody talks
 BYSTANDERS_DB = (14.0, 36.0)  # below those who talk: nothing that a transcript should hold
 QUIET_DB = 40.0  # below a clip's loud frames: silence, whatever the teacher says
@@ -120,11 +121,14 @@ class Scenes:
         """`snr` in dB puts one background there; without it, none to two lie at 0 to 25 dB."""
         rng, length = self.rng, self.frames * SHIFT + 240
         speech, silence = np.zeros(length, np.float32), np.ones(self.frames, np.float32)
-        if rng.random() > 0.12:
+        spoken = rng.random() > EMPTY
+        if spoken:
             self._talk(speech, silence)
+        elif snr is None and rng.random() < BABBLE:
+            speech = self._babble(length)
         if rng.random() < 0.45:
             speech = self._in_room(speech)
-        if snr is None and speech.any() and rng.random() < BYSTANDERS:
+        if snr is None and spoken and rng.random() < BYSTANDERS:
             speech = speech + self._bystanders(speech)
         count = rng.choice((0, 1, 2), p=(0.2, 0.6, 0.2)) if snr is None else 1
         levels = rng.uniform(0, 25, count) if snr is None else np.array([snr])
@@ -133,6 +137,13 @@ class Scenes:
     def _in_room(self, speech: Samples) -> Samples:
         room = self.rooms[self.rng.integers(len(self.rooms))]
         return reverberate(speech, room)[: len(speech)]
+
+    def _babble(self, length: int) -> Samples:
+        """Three to six who talk among themselves, far off: none of them can be followed."""
+        voices = np.zeros(length, np.float32)
+        for _ in range(int(self.rng.integers(3, 7))):
+            self._talk(voices, np.ones(self.frames, np.float32))
+        return self._in_room(voices)
 
     def _bystanders(self, speech: Samples) -> Samples:
         """Others who talk at the far end of the room, or into somebody else's microphone: a meeting
@@ -181,7 +192,9 @@ class Scenes:
 
     def _background(self, length: int) -> Samples:
         kind = self.rng.random()
-        if kind < 0.5:
+        if kind < 0.2:
+            return self._handling(length)
+        if kind < 0.55:
             noise = self.noise[self.rng.integers(len(self.noise))]
             return np.resize(np.roll(noise, int(self.rng.integers(len(noise)))), length)
         if kind < 0.7:
@@ -189,6 +202,23 @@ class Scenes:
         if kind < 0.8:
             return self.rng.standard_normal(length).astype(np.float32)
         return self._music(length)
+
+    def _handling(self, length: int) -> Samples:
+        """Steps, clothes, paper, keys, breath on a microphone: bursts of dull or bright noise of
+        5 ms to 0.8 s, from sudden to swelling, over a rumble."""
+        rng = self.rng
+        out = room_noise(length, rng) * np.float32(rng.uniform(0, 0.1))
+        for _ in range(int(rng.integers(5, 100))):
+            burst = rng.standard_normal(int(RATE * 10 ** rng.uniform(-2.3, -0.1)))
+            rise = max(1, int(len(burst) * rng.uniform(0.02, 0.6)))
+            burst[:rise] *= np.linspace(0, 1, rise)
+            burst[rise:] *= np.geomspace(1, 0.01, len(burst) - rise)
+            top = 10 ** rng.uniform(2.2, 3.8)
+            burst = sosfilt(butter(1, top, fs=RATE, output="sos"), burst)
+            loud = 10 ** rng.uniform(-1.5, 0) / (np.abs(burst).max() + 1e-6)
+            at = int(rng.integers(length - len(burst)))
+            out[at : at + len(burst)] += (loud * burst).astype(np.float32)
+        return out
 
     def _music(self, length: int) -> Samples:
         """Notes of a random scale with overtones and decay: tonal, but nobody talks."""

@@ -19,7 +19,7 @@ _TOGETHER = 8  # units in one call of a worker, at most
 
 @dataclass(eq=False)
 class Unit:
-    """A batch, or all that a stage without batches reads: `data` refers to it in the object
+    """Batches, or all that a stage without batches reads: `data` refers to them in the object
     store, `stage` (see `packed`) computes it. `answer` is awaited by who sent it, and cancelled
     where nobody wants it any more."""
 
@@ -89,13 +89,13 @@ class Pool:
             f"stage {self.name}: the worker died {DEATHS} times over the same piece of the "
             "recording (out of memory, or a crash)"
         )
-        self.done(unit, Computed(None, error))
+        self.done(unit, Computed((), error))
 
     def fail(self, reason: str) -> None:
         """Answers all that wait."""
         while self._waiting:
             error = HansardError(f"stage {self.name}: {reason}")
-            self.done(self._waiting.popleft(), Computed(None, error))
+            self.done(self._waiting.popleft(), Computed((), error))
 
     def assign(self) -> Worker | None:
         """A worker, with what it is to do next; None where all are busy or nothing waits. Where

@@ -138,7 +138,7 @@ class Pools:
                 units[0].deaths += 1
         except RayError as error:  # a batch was lost, with the node or the conductor that cut it
             if len(units) == 1:
-                pool.done(units.popleft(), Computed(None, error))
+                pool.done(units.popleft(), Computed((), error))
         for unit in reversed(units):
             pool.again(unit)
         units.clear()

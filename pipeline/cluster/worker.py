@@ -21,9 +21,10 @@ _RELEASE_UNITS = 8  # between two calls of `release`
 
 @dataclass(frozen=True)
 class Computed:
-    """What became of a unit of work: its result, or the error that it ended with."""
+    """What became of a unit of work: the result of each of its batches, or the error that it
+    ended with. `seconds` all together."""
 
-    result: Any
+    results: tuple[Any, ...]
     error: Exception | None = None
     seconds: float = 0.0
 
@@ -48,16 +49,19 @@ class StageWorker:
         return worker()
 
     def compute(self, stage: bytes, *units: bytes) -> Iterator[Began | Computed]:
-        """What becomes of each unit, in their order: a batch of a stage with batches, else the
-        artifacts that the stage needs. All are `packed`."""
+        """What becomes of each unit, in their order: a tuple of batches of a stage with batches,
+        else of the one dict of artifacts that the stage needs. All are `packed`."""
         yield Began()
         for unit in units:
             began = time.perf_counter()
+            results: tuple[Any, ...] = ()
+            error = None
             try:
-                result, error = _result(self._loaded(stage), pickle.loads(unit)), None
+                loaded = self._loaded(stage)
+                results = tuple(_result(loaded, batch) for batch in pickle.loads(unit))
             except Exception as raised:
-                result, error = None, _portable(raised)
-            yield Computed(result, error, time.perf_counter() - began)
+                error = _portable(raised)
+            yield Computed(results, error, time.perf_counter() - began)
             self._units += 1
             if self._units % _RELEASE_UNITS == 0:
                 release()
