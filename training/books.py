@@ -143,12 +143,13 @@ COUNTS = {  # in the package symspellpy: from Google Books (CC BY 3.0) and SCOWL
 PUBLISHED = "cmusphinx.lm.bin"  # in the package pocketsphinx, BSD licence
 
 
-def fetch(name: str, registry: Registry, package: str, folder: Path) -> Path:
-    """Downloads a package and unpacks it to `folder`/`name`, unless it is there already."""
-    unpacked = folder / name
+def fetch(registry: Registry, package: str, folder: Path) -> Path:
+    """Downloads a package and unpacks it to a folder of its name in `folder`, unless it is there
+    already."""
+    unpacked = folder / package
     if unpacked.exists():
         return unpacked
-    download = folder / f"{name}.download"
+    download = folder / f"{package}.download"
     download.mkdir(parents=True, exist_ok=True)
     commands = {
         "debian": ["apt-get", "download", package],
@@ -193,14 +194,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     packages = options.out / "packages"
-    counts = fetch("counts", "pypi", "symspellpy", packages)
+    counts = fetch("pypi", "symspellpy", packages)
     for name, copy in COUNTS.items():
         (path,) = counts.rglob(name)
         (options.out / copy).write_text(path.read_text(encoding="utf-8-sig"))
-    (path,) = fetch("pocketsphinx", "pypi", "pocketsphinx", packages).rglob("en-us.lm.bin")
+    (path,) = fetch("pypi", "pocketsphinx", packages).rglob("en-us.lm.bin")
     (options.out / PUBLISHED).write_bytes(path.read_bytes())
     for source in SOURCES:
-        folder = fetch(source.name, source.registry, source.package, packages)
+        folder = fetch(source.registry, source.package, packages)
         seen = dict.fromkeys(sentences(source.read(folder)))
         kept = [said for said in seen if said.count(" ") + 1 >= SHORTEST]
         (options.out / f"{source.name}.txt").write_text("".join(f"{said}\n" for said in kept))
