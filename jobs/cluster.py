@@ -7,7 +7,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -18,13 +18,15 @@ from ray.exceptions import RayTaskError
 from jobs.conductor import Conductor
 from jobs.ledger import Ledger
 from jobs.recorder import Ended, Recorder, Task
+from pipeline.artifacts import ArtifactStore
 from pipeline.cluster.death import DIED
-from pipeline.cluster.nodes import alive, capacity
+from pipeline.cluster.nodes import alive, capacity, emptiest, strategy
+from pipeline.cluster.places import Report
 from pipeline.cluster.plan import check_fit, plans
 from pipeline.cluster.pools import Pools, Snapshot
 from pipeline.cluster.session import LOCAL, session
 from pipeline.cluster.worker import packed
-from pipeline.errors import HansardError
+from pipeline.errors import HansardError, OutputError
 from pipeline.graph import AUDIO
 from pipeline.job import Job
 from pipeline.load import StageLoad
@@ -50,17 +52,21 @@ def on_cluster(ledger: Ledger, task: Task, hook: Hook) -> Iterator[OnCluster]:
 
 @dataclass
 class _Try:
-    """A job, and the conductors (host:pid) that died over it."""
+    """A job, the conductors (host:pid) that died over it, and the artifacts (with `deaths` since
+    the last new one) that it had when the last of them did."""
 
     job: Job
     dead: list[str] = field(default_factory=list)
+    artifacts: int = 0
+    deaths: int = 0
 
 
 @dataclass(eq=False)
 class _Conductor:
-    """`place` (host:pid) is empty until it is ready."""
+    """`node` is the one that it is meant for, `place` (host:pid) is empty until it is ready."""
 
     actor: Any
+    node: str
     place: str = ""
 
 
@@ -72,16 +78,15 @@ class OnCluster:
         self._task = task
         self._hook = hook
         self._probe = probe
-        self._snapshot = Snapshot({node.name: StageLoad() for node in task.graph.nodes}, {})
+        self._snapshot = Snapshot({node.name: StageLoad() for node in task.graph.nodes}, ())
         self._pools = _start_pools(task)
-        self._look = self._pools.look.remote()
+        self._look: Any = None
         self._conductor: Any = ray.remote(Conductor)
         self._conductors: set[_Conductor] = set()
         self._free: deque[_Conductor] = deque()
         self._starting: dict[Any, _Conductor] = {}
         self._under_way: dict[Any, tuple[_Conductor, _Try]] = {}
         self._refused = 0
-        self._most = 1
         self._counted = -_CAPACITY
 
     def loads(self) -> Mapping[str, StageLoad]:
@@ -95,7 +100,9 @@ class OnCluster:
         try:
             while True:
                 self._count()
-                waiting.extend(islice(coming, max(0, self._most - len(waiting))))
+                waiting.extend(islice(coming, max(0, self._plan.most - len(waiting))))
+                expected = min(self._plan.most, len(waiting) + len(self._under_way))
+                self._look = self._look or self._pools.look.remote(expected)
                 while waiting and self._free:
                     self._give(waiting.popleft(), self._free.popleft())
                 if not waiting and not self._under_way:
@@ -113,20 +120,24 @@ class OnCluster:
         """How many conductors the cluster may have: nodes join and leave."""
         if time.monotonic() - self._counted > _CAPACITY:
             self._counted = time.monotonic()
-            cpus, gpus = capacity(alive())
-            plan = plans(self._task.graph.resources, cpus, gpus)
+            self._nodes = alive()
+            cpus, gpus = capacity(self._nodes)
+            planned = plans(self._task.graph.resources, cpus, gpus)
             if self._task.conduct.address == LOCAL:  # which does not grow
-                check_fit(plan, cpus, gpus)
-            self._most = plan[AUDIO].most
-            self._plan = plan[AUDIO]
+                check_fit(planned, cpus, gpus)
+            self._plan = planned.conductors
 
     def _hire(self, wanted: int) -> None:
         out = self._ledger.folder.address
-        while len(self._starting) < wanted and len(self._conductors) < self._most:
+        while len(self._starting) < wanted and len(self._conductors) < self._plan.most:
+            taken = [conductor.node for conductor in self._conductors]
+            node = emptiest(self._nodes, self._plan.cpus, self._plan.gpus, taken, taken)
             actor = self._conductor.options(
-                num_cpus=self._plan.cpus, num_gpus=self._plan.gpus, scheduling_strategy="SPREAD"
+                num_cpus=self._plan.cpus,
+                num_gpus=self._plan.gpus,
+                scheduling_strategy=strategy(node),
             )
-            hired = _Conductor(actor.remote(out, self._probe, self._task, self._pools))
+            hired = _Conductor(actor.remote(out, self._probe, self._task, self._pools), node)
             self._conductors.add(hired)
             self._starting[hired.actor.ready.remote()] = hired
 
@@ -147,9 +158,9 @@ class OnCluster:
 
     def _looked(self) -> None:
         self._snapshot = ray.get(self._look)
-        self._look = self._pools.look.remote()
-        for recording, place in self._snapshot.places.items():
-            self._hook(recording, *place)
+        self._look = None
+        for recording, stage, completed, total, *_ in self._snapshot.reports:
+            self._hook(recording, stage, completed, total)
 
     def _started(self, call: Any) -> None:
         conductor = self._starting.pop(call)
@@ -178,7 +189,7 @@ class OnCluster:
             ray.kill(conductor.actor)  # where it is only out of reach
             self._check_free()
             some.dead.append(conductor.place)
-            return some, self._given_up(some) if len(some.dead) == _DEATHS else None
+            return some, self._given_up(some) if self._in_vain(some) else None
         self._free.append(conductor)
         return some, ended
 
@@ -188,8 +199,17 @@ class OnCluster:
             conductor = self._free.popleft()
             self._starting[conductor.actor.ready.remote()] = conductor
 
+    def _in_vain(self, some: _Try) -> bool:
+        """Whether so many have died that the next would, too; not where each got further."""
+        before = some.artifacts
+        with suppress(OutputError):
+            some.artifacts = ArtifactStore(self._ledger.folder, some.job.id).count()
+        some.deaths = some.deaths + 1 if some.artifacts == before else 1
+        return some.deaths == _DEATHS
+
     def _given_up(self, some: _Try) -> Ended:
-        stage, *_ = self._snapshot.places.get(some.job.id, (AUDIO, 0, 0))
+        stage = ray.get(self._pools.stage.remote(some.job.id)) or AUDIO
+        self._pools.tell.remote(Report(some.job.id, "", 0, 0, "", 0.0))
         error = HansardError(
             f"its conductor died {_DEATHS} times, the last time in stage {stage} "
             "(out of memory, or a crash)"
@@ -213,7 +233,8 @@ def _start_pools(task: Task) -> Any:
         max_restarts=-1,
         max_task_retries=-1,
     )
-    stages = {node.name: packed(node.stage) for node in task.graph.nodes}
-    started: Any = pools.remote(stages, task.graph.resources)
+    graph = task.graph
+    own = {node.name: packed(node.stage) for node in graph.nodes if node.name in graph.own_workers}
+    started: Any = pools.remote([node.name for node in graph.nodes], own, graph.resources)
     started.start.remote()
     return started

@@ -1,5 +1,4 @@
-"""Conductors: processes of a cluster that take one recording after another from claim to record,
-and leave its stages to the pools."""
+"""Conductors: processes of a cluster that take one recording after another from claim to record."""
 
 from __future__ import annotations
 
@@ -9,10 +8,10 @@ from typing import Any
 
 from jobs.ledger import Ledger
 from jobs.recorder import Ended, Recorder, Task
-from pipeline.cluster.compute import InPools
-from pipeline.cluster.worker import use_threads
+from pipeline.cluster.compute import WithWorkers
 from pipeline.errors import UsageError
 from pipeline.executor import worker
+from pipeline.graph import AUDIO
 from pipeline.job import Job
 from pipeline.storage import Folder
 
@@ -24,11 +23,11 @@ class Conductor:
     driver has put there, `pools` the pools' actor."""
 
     def __init__(self, out: str, probe: str, task: Task, pools: Any) -> None:
-        use_threads(1)
         self._folder = Folder(out)
         self._probe = probe
-        self._pools = pools
-        self._compute = InPools(pools, pools.stopped.remote().future())
+        stop = pools.stopped.remote().future()
+        threads = task.graph.resources[AUDIO].threads
+        self._compute = WithWorkers(pools, task.graph.own_workers, threads, stop)
         self._recorder = Recorder(Ledger(self._folder), task, self._hook, self._compute)
         self._told_at = 0.0
         self._told_stage = ""
@@ -50,11 +49,12 @@ class Conductor:
         except KeyboardInterrupt:
             return None
         finally:
-            self._pools.tell.remote(job.id, "", 0, 0)
+            self._compute.tell(job.id, "", 0, 0)
 
     def _hook(self, recording: str, stage: str, completed: int, total: int) -> None:
         self._compute.check_stop()
         now = time.monotonic()
-        if stage != self._told_stage or now - self._told_at > _TELL:
+        ends = completed == total
+        if ends or stage != self._told_stage or now - self._told_at > _TELL:
             self._told_stage, self._told_at = stage, now
-            self._pools.tell.remote(recording, stage, completed, total)
+            self._compute.tell(recording, stage, completed, total)

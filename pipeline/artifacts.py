@@ -49,6 +49,10 @@ class ArtifactStore:
             data = _codec(kind).dump_json((made.run, made.artifact))
         self._folder.write(self._name(stage, key, kind), data)
 
+    def count(self) -> int:
+        """How many there are; OutputError where that cannot be seen."""
+        return len(self._folder.names(f"artifacts/{self._recording}"))
+
     def _name(self, stage: str, key: str, kind: Any) -> str:
         suffix = "npz" if kind in _ARRAYS else "json"
         return f"artifacts/{self._recording}/{stage}-{key}.{suffix}"

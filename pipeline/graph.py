@@ -44,6 +44,11 @@ class Graph:
     exclusive: str
     resources: Mapping[str, Resources] = field(default_factory=dict)
 
+    @property
+    def own_workers(self) -> frozenset[str]:
+        """The stages that have workers of their own on a cluster."""
+        return frozenset(node.name for node in self.nodes if self.resources[node.name].own)
+
     def check_models(self) -> None:
         """ModelError, before anything runs, where a model folder is missing or incomplete."""
         for node in self.nodes:

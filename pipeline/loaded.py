@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import sys
+from collections import OrderedDict, defaultdict
 from typing import Any
 
 from pipeline.memory import uncollected
@@ -12,21 +13,25 @@ _KEPT = 3
 
 
 class LoadedStages:
-    """One stage of the graph, loaded: with the profile's parameters, and with those that single
-    recordings have of their own. The latest few stay in memory, so that an archive of recordings
-    with hotwords of their own does not fill it."""
+    """Stages of the graph, loaded: with the profile's parameters, and with those that single
+    recordings have of their own. The latest few of a class stay in memory, so that an archive of
+    recordings with hotwords of their own does not fill it. They compute with so many `threads`."""
 
-    def __init__(self) -> None:
-        self._loaded: OrderedDict[tuple[type, str], Stage[Any, Any]] = OrderedDict()
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads
+        self._loaded: defaultdict[type, OrderedDict[str, Stage[Any, Any]]]
+        self._loaded = defaultdict(OrderedDict)
 
     def get(self, stage: Stage[Any, Any]) -> Stage[Any, Any]:
         """A stage equal to `stage`, loaded."""
-        key = type(stage), stage.parameters.model_dump_json()
-        if key not in self._loaded:
+        loaded, key = self._loaded[type(stage)], stage.parameters.model_dump_json()
+        if key not in loaded:
             with uncollected():
                 stage.load()
-            self._loaded[key] = stage
-            if len(self._loaded) > _KEPT:
-                self._loaded.popitem(last=False)
-        self._loaded.move_to_end(key)
-        return self._loaded[key]
+            loaded[key] = stage
+            if len(loaded) > _KEPT:
+                loaded.popitem(last=False)
+        loaded.move_to_end(key)
+        if self._threads is not None and (torch := sys.modules.get("torch")):
+            torch.set_num_threads(self._threads)
+        return loaded[key]

@@ -16,11 +16,11 @@ class InProcess:
 
     def __init__(self, graph: Graph) -> None:
         self._loads = {node.name: StageLoad(workers=1) for node in graph.nodes}
-        self._stages = {node.name: LoadedStages() for node in graph.nodes}
+        self._stages = LoadedStages()
 
     def run(self, recording: str, node: Node, inputs: Inputs) -> tuple[Any, float]:
         """The artifact, and the seconds from its first batch to its last."""
-        stage = self._stages[node.name].get(node.stage)
+        stage = self._stages.get(node.stage)
         busy = self._loads[node.name].busy
         self._loads[node.name] = StageLoad(running=1, workers=1, busy=busy)
         began = time.perf_counter()

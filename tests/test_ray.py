@@ -89,7 +89,7 @@ def test_one_long_recording_is_spread_over_workers_and_nodes_within_bounds(
     call = here(
         "transcribe", "/simulated/long.wav", "--out", out, "--profile", profile,
         *("--executor", "ray", "--address", place.inside, "--set", f"audio.seconds={seconds}"),
-        *("--set", f"words.traces={traces}", "--set", "words.processes=2"),
+        *("--set", f"words.traces={traces}", "--set", "words.work=0.1"),
     )  # fmt: skip
     assert call.code == 0, call.stderr
     processes = [path.name.partition("@") for path in traces.glob("*@*")]
@@ -103,6 +103,34 @@ def test_one_long_recording_is_spread_over_workers_and_nodes_within_bounds(
     # Ends in the same tick of the file system's clock count as before.
     under_way = [at + 1 - sum(end <= began for end in done) for at, began in enumerate(cut)]
     assert max(under_way) <= (2 * 2 + 1) * 32, "two units a worker, and the one that is being cut"
+
+
+def test_a_stage_may_have_workers_of_its_own(
+    place: Place, profile: Path, traces: Path, here: Here, tmp_path: Path
+) -> None:
+    sources = [f"/simulated/{n}.wav" for n in range(3)]
+    arguments = [
+        *sources, "--profile", profile, "--executor", "ray", "--address", place.inside,
+        *("--set", f"words.traces={traces}"),
+    ]  # fmt: skip
+    plain = here("transcribe", *arguments, "--out", tmp_path / "1")
+    assert plain.code == 0, plain.stderr
+    for path in traces.glob("*@*"):
+        path.unlink()
+    call = here(
+        "transcribe", *arguments, "--out", tmp_path / "2",
+        *("--set", "resources.words.workers=2", "--set", "words.processes=2"),
+        *("--set", "resources.clustering.cpus=0.3"),
+    )  # fmt: skip
+    assert call.code == 0, call.stderr
+    assert len(list(traces.glob("*@*"))) == 2
+    theirs, ours = kept(tmp_path / "2"), kept(tmp_path / "1")
+    assert len(theirs) == 3
+    for name, record in theirs.items():
+        assert (record["turns"], record["timeline"]) == (
+            ours[name]["turns"],
+            ours[name]["timeline"],
+        )
 
 
 def test_records_are_those_of_one_process(
@@ -270,12 +298,26 @@ def test_resources_change_no_result() -> None:
 
 @pytest.mark.parametrize("cpus", [0, 1, 2, 7, 64, 1000])
 def test_a_worker_of_each_stage_fits_on_any_cluster(cpus: int) -> None:
-    planned = plans(load_profile("default").resources, cpus, 0)
+    resources = load_profile("default", ["resources.asr.workers=3"]).resources
+    planned = plans(resources, cpus, 0)
     check_fit(planned, cpus, 0)
-    conductors = planned.pop("audio")
-    least = conductors.cpus * conductors.most + sum(plan.cpus for plan in planned.values())
-    assert least <= max(1, cpus)
-    assert {plan.most for plan in planned.values()} == {max(1, cpus)}
+    everyone = [planned.conductors, planned.helpers, *planned.own.values()]
+    assert sum(plan.cpus * plan.most for plan in everyone) <= max(1, cpus)
+    assert (planned.helpers.most, planned.own["asr"].most) == (max(1, cpus), 3)
+
+
+def test_a_conductor_for_each_cpu_and_more_where_they_wait_for_others() -> None:
+    most = [
+        plans(load_profile("default", overrides).resources, 8, 4).conductors.most
+        for overrides in (
+            [],
+            ["resources.asr.gpus=1"],
+            ["resources.audio.workers=2"],
+            ["resources.audio.cpus=4"],
+            ["resources.audio.gpus=0.25"],
+        )
+    ]
+    assert most == [8, 13, 2, 2, 16]
 
 
 def test_workers_are_spread_by_what_the_nodes_have() -> None:
@@ -294,6 +336,6 @@ def test_workers_are_spread_by_what_the_nodes_have() -> None:
 def test_shares_of_gpus_make_workers() -> None:
     overrides = ["resources.asr.gpus=0.25", "resources.embedding.gpus=2"]
     planned = plans(load_profile("default", overrides).resources, 64, 8)
-    assert (planned["asr"].most, planned["embedding"].most) == (32, 4)
+    assert (planned.own["asr"].most, planned.own["embedding"].most) == (32, 4)
     with pytest.raises(UsageError, match=r"keeps 2\.25 GPUs together, and the cluster has 2"):
         check_fit(planned, 64, 2)

@@ -2,7 +2,7 @@
 first, then maximum mutual information.
 
 Sources: Graves et al., CTC (2006); Xiang and Ou, CTC-CRF (2019); Lee and Watanabe, Intermediate
-loss regularization for CTC (2021); Park et al., SpecAugment (2019); Jordan et al., Muon (2024).
+loss regularization for CTC (2021); Jordan et al., Muon (2024).
 
     python -m training.synthesis --data ../shared/data --out RUN/synthetic --hours 20
     python -m training.asr --data ../shared/data --synthetic RUN/synthetic --out RUN --hours 2
@@ -27,10 +27,10 @@ from torch.nn.functional import ctc_loss
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from stages.asr.ctc_network import CtcNetwork, NetworkOptions, masked
+from stages.asr.ctc_network import CtcNetwork, NetworkOptions
 from stages.audio.features import Fbank, FbankOptions
 from stages.models import save_model
-from training import distributed
+from training import distributed, spec_augment
 from training.asr_data import RECORDED, Batches, cache_recorded, load_audio, read_items, spoken
 from training.mmi import log_denominator, phone_trigram
 from training.pronunciations import PHONES, pronounce
@@ -110,7 +110,9 @@ class Trainer:
     ) -> dict[str, float]:
         """One update; returns the losses per phone. `done`: the share of the training so far."""
         with torch.no_grad():
-            normal = spec_augment(self.network.normalise(features, counts), counts)
+            stretched = spec_augment.stretch_frequencies(features)
+            normal = self.network.normalise(stretched, counts)
+            normal = spec_augment.mask(normal, counts)
         targets, sizes = self.targets.encode(texts)
         with torch.autocast("cpu", torch.bfloat16):
             x, counts = self.network.first(normal, counts)
@@ -162,23 +164,6 @@ def _follow(average: Tensor, now: Tensor, steps: Tensor) -> Tensor:
     return torch.lerp(average, now, 1 - decay)
 
 
-def spec_augment(features: Tensor, lengths: Tensor) -> Tensor:
-    """Two bands of up to 14 bins and, every 2 s, up to 0.2 s are set to zero, the mean."""
-    batch, frames, bins = features.shape
-    keep = torch.ones(batch, frames, bins, dtype=torch.bool)
-    for _ in range(2):
-        width = torch.randint(0, 15, (batch, 1))
-        start = (torch.rand(batch, 1) * (bins - width)).long()
-        band = torch.arange(bins)[None, :]
-        keep &= ~((band >= start) & (band < start + width))[:, None, :]
-    for _ in range(max(1, frames // 200)):
-        width = torch.randint(0, 21, (batch, 1))
-        start = (torch.rand(batch, 1) * lengths[:, None]).long()
-        time_axis = torch.arange(frames)[None, :]
-        keep &= ~((time_axis >= start) & (time_axis < start + width))[:, :, None]
-    return masked(features * keep, lengths)
-
-
 def held_out_sample(data: Path, each: int) -> list[tuple[Tensor, str]]:
     """The first `each` held-out utterances of every recorded corpus, and their phones as the
     words are usually pronounced."""
@@ -207,13 +192,15 @@ def phone_error_rate(trainer: Trainer, sample: list[tuple[Tensor, str]]) -> floa
 
 
 def initial(options: argparse.Namespace) -> CtcNetwork:
-    """With the weights that `--initial` names, but for their last layer; else from nothing."""
+    """With the weights that `--initial` names (the last layer only if it is of these tokens); else
+    from nothing."""
     network = CtcNetwork(
         NetworkOptions(len(TOKENS), blocks=options.blocks, dropout=options.dropout)
     )
     if options.initial:
         weights = safetensors.torch.load_file(options.initial / "model.safetensors")
-        kept = {k: v.float() for k, v in weights.items() if not k.startswith("head.")}
+        fits = weights["head.bias"].shape == network.head.bias.shape
+        kept = {k: v.float() for k, v in weights.items() if fits or not k.startswith("head.")}
         network.load_state_dict(kept, strict=False)
     return network
 

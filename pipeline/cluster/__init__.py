@@ -1,4 +1,4 @@
-"""The Ray executor: a pool of workers for each stage, on all the nodes of a cluster."""
+"""The Ray executor: conductors, a recording each, and workers, on all the nodes of a cluster."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""How many workers each stage may have on a cluster, and what each of them keeps of it."""
+"""How many processes of each kind a run may have on a cluster, and what each keeps of it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from pipeline.errors import UsageError
 from pipeline.graph import AUDIO
 from pipeline.resources import Resources
 
-_TURNS = 5  # workers that share a CPU: those of one stage work while others wait
-_AHEAD = 1.5  # conductors for each CPU: short recordings wait for a worker most of the time
+_AHEAD = 1.5  # conductors for each CPU, where they wait for workers half of the time
 
 
 @dataclass(frozen=True)
 class Plan:
-    """For one stage. `cpus` and `gpus` are what Ray keeps for each worker."""
+    """Of one kind. `cpus` and `gpus` are what Ray keeps for each process."""
 
     cpus: float
     gpus: float
@@ -24,33 +23,44 @@ class Plan:
     most: int
 
 
-def plans(resources: Mapping[str, Resources], cpus: float, gpus: float) -> dict[str, Plan]:
-    """By node, under AUDIO for the conductors. Any stage may keep all of the cluster's CPUs
-    busy: its workers are as many, and what they keep is so little that the others of the stages
-    find room beside them. Where the profile says more, that counts.
+@dataclass(frozen=True)
+class Plans:
+    """Of conductors, of helpers, and of the workers of those stages that have their own."""
 
-    One CPU is enough for a worker of each stage; `cpus` and `gpus` are the whole cluster's."""
+    conductors: Plan
+    helpers: Plan
+    own: Mapping[str, Plan]
+
+
+def plans(resources: Mapping[str, Resources], cpus: float, gpus: float) -> Plans:
+    """`resources` by stage, under AUDIO those of the conductors; `cpus` and `gpus` are the whole
+    cluster's.
+
+    A conductor computes all stages but those with workers of their own, so that one for each CPU
+    is enough to keep the cluster busy; helpers, of which there may be as many, do when recordings
+    are few. Where the profile does not say what a process keeps, it is so little that all find
+    room beside each other."""
     cpus = max(1.0, cpus)
-    most = {name: _most(some, cpus, gpus) for name, some in resources.items()}
-    most[AUDIO] = resources[AUDIO].workers or int(_AHEAD * cpus) + 1
-    slots = max(_TURNS * cpus, most[AUDIO] + len(resources) - 1)
+    own = {name: some for name, some in resources.items() if name != AUDIO and some.own}
+    most = {name: _most(some, cpus, gpus) for name, some in own.items()}
+    conductors = _most(resources[AUDIO], cpus, gpus)
+    if own and not resources[AUDIO].own:
+        conductors = int(_AHEAD * conductors) + 1
+    slots = conductors + int(cpus) + sum(most.values())
     share = math.floor(cpus / slots * 10_000) / 10_000  # Ray's precision
-    return {
-        name: Plan(
-            cpus=share if some.cpus is None else some.cpus,
-            gpus=some.gpus,
-            threads=some.threads,
-            most=most[name],
-        )
-        for name, some in resources.items()
-    }
+    return Plans(
+        _plan(resources[AUDIO], share, conductors),
+        Plan(share, 0.0, 1, int(cpus)),
+        {name: _plan(some, share, most[name]) for name, some in own.items()},
+    )
 
 
-def check_fit(planned: Mapping[str, Plan], cpus: float, gpus: float) -> None:
-    """UsageError where a worker of each stage, which a run needs, does not fit."""
+def check_fit(planned: Plans, cpus: float, gpus: float) -> None:
+    """UsageError where a conductor and a worker of each stage that has its own do not fit."""
+    everyone = [planned.conductors, *planned.own.values()]
     needed = {
-        "CPUs": (sum(plan.cpus for plan in planned.values()), max(1.0, cpus)),
-        "GPUs": (sum(plan.gpus for plan in planned.values()), gpus),
+        "CPUs": (sum(plan.cpus for plan in everyone), max(1.0, cpus)),
+        "GPUs": (sum(plan.gpus for plan in everyone), gpus),
     }
     for what, (wanted, there) in needed.items():
         if wanted > there:
@@ -58,6 +68,10 @@ def check_fit(planned: Mapping[str, Plan], cpus: float, gpus: float) -> None:
                 f"resources: a worker of each stage keeps {wanted:g} {what} together, and the "
                 f"cluster has {there:g}"
             )
+
+
+def _plan(some: Resources, share: float, most: int) -> Plan:
+    return Plan(share if some.cpus is None else some.cpus, some.gpus, some.threads, most)
 
 
 def _most(wanted: Resources, cpus: float, gpus: float) -> int:

@@ -1,10 +1,10 @@
-"""The pool of one stage: units of work that wait, and workers, as the pools' actor keeps them."""
+"""A pool: units of work that wait, and workers, as the pools' actor keeps them."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +20,10 @@ _TOGETHER = 8  # units in one call of a worker, at most
 @dataclass(eq=False)
 class Unit:
     """Batches, or all that a stage without batches reads: `data` refers to them in the object
-    store, `stage` (see `packed`) computes it. `answer` is awaited by who sent it, and cancelled
-    where nobody wants it any more."""
+    store, `stage` (see `packed`) computes them, which the profile calls `node`. `answer` is
+    awaited by who sent it, and cancelled where nobody wants it any more."""
 
-    recording: str
+    node: str
     stage: bytes
     data: Any
     answer: asyncio.Future[Computed]
@@ -49,32 +49,33 @@ class Worker:
 
 
 class Pool:
-    """One stage's units and workers."""
+    """Units and workers, of one stage or of many. `stages` (see `packed`) are loaded before a
+    worker is ready."""
 
-    def __init__(self, name: str, stage: bytes, plan: Plan) -> None:
-        self.name = name
-        self.stage = stage
+    def __init__(self, plan: Plan, *stages: bytes) -> None:
         self.plan = plan
+        self.stages = stages
         self.workers: list[Worker] = []
         self.refused = 0  # workers in a row that did not come to be
         self._waiting: deque[Unit] = deque()
-        self._recordings: Counter[str] = Counter()
-        self._busy = 0.0
+        self._busy: defaultdict[str, float] = defaultdict(float)
+
+    @property
+    def ready(self) -> int:
+        """Workers that have started."""
+        return sum(bool(worker.place) for worker in self.workers)
 
     def add(self, unit: Unit) -> None:
-        self._recordings[unit.recording] += 1
         self._waiting.append(unit)
 
     def done(self, unit: Unit, computed: Computed) -> None:
         """Answers the unit, unless it was given up."""
-        self._busy += computed.seconds
+        self._busy[unit.node] += computed.seconds
         if not unit.answer.done():
             unit.answer.set_result(computed)
 
     def leave(self, unit: Unit) -> None:
         """The unit is answered, or nobody wants it."""
-        self._recordings[unit.recording] -= 1
-        self._recordings += Counter()  # without those at zero
         if unit in self._waiting:
             self._waiting.remove(unit)
 
@@ -86,7 +87,7 @@ class Pool:
             self._waiting.appendleft(unit)
             return
         error = HansardError(
-            f"stage {self.name}: the worker died {DEATHS} times over the same piece of the "
+            f"stage {unit.node}: the worker died {DEATHS} times over the same piece of the "
             "recording (out of memory, or a crash)"
         )
         self.done(unit, Computed((), error))
@@ -94,8 +95,8 @@ class Pool:
     def fail(self, reason: str) -> None:
         """Answers all that wait."""
         while self._waiting:
-            error = HansardError(f"stage {self.name}: {reason}")
-            self.done(self._waiting.popleft(), Computed((), error))
+            unit = self._waiting.popleft()
+            self.done(unit, Computed((), HansardError(f"stage {unit.node}: {reason}")))
 
     def assign(self) -> Worker | None:
         """A worker, with what it is to do next; None where all are busy or nothing waits. Where
@@ -128,15 +129,11 @@ class Pool:
         spare = (worker for worker in self.workers if worker.free and worker.free_since < before)
         return next(spare, None)
 
-    def window(self) -> int:
-        """How many units each recording may have here: together about two for every worker that
-        there may be, so that none waits for the next one and memory stays bounded."""
-        return max(1, -(-2 * self.plan.most // max(1, len(self._recordings))))
-
-    def load(self) -> StageLoad:
+    def load(self, node: str) -> StageLoad:
+        """Of the pool's units, those of one stage."""
         return StageLoad(
-            waiting=len(self._waiting),
-            running=sum(len(worker.units) for worker in self.workers),
+            waiting=sum(unit.node == node for unit in self._waiting),
+            running=sum(unit.node == node for worker in self.workers for unit in worker.units),
             workers=len(self.workers),
-            busy=self._busy,
+            busy=self._busy[node],
         )

@@ -1,5 +1,7 @@
 """The pools' actor: one in a run, beside the driver or on the head node. It gives units of work to
-workers, has as many workers as there is work and room for, and replaces those that die.
+workers, has as many workers as there is work and room for, and replaces those that die. Workers are
+those of the stages that the profile gives some of their own, and helpers, which compute all others
+where conductors leave CPUs idle: at the end of an archive, say, or with one long recording.
 
 Only references and small results pass through it: batches go from the conductor's node to the
 worker's through the object store. Should it die itself, Ray starts it anew, and sends it again
@@ -10,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -19,10 +22,10 @@ from ray.exceptions import RayError
 
 from pipeline.cluster.death import DIED
 from pipeline.cluster.nodes import alive, capacity, emptiest, strategy
+from pipeline.cluster.places import Places, Report
 from pipeline.cluster.plan import plans
 from pipeline.cluster.pool import Pool, Unit, Worker
 from pipeline.cluster.worker import Began, Computed, StageWorker
-from pipeline.graph import AUDIO
 from pipeline.load import StageLoad
 from pipeline.resources import Resources
 
@@ -36,70 +39,94 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Answer:
-    """`window`: how many units the recording may have at this stage from now on."""
-
-    computed: Computed
-    window: int
-
-
-@dataclass(frozen=True)
 class Snapshot:
-    """How busy each stage is, in the order of the graph; where each recording is: its stage,
-    and how much of it (see `pipeline.stage.Hook`)."""
+    """How busy each stage is, in the order of the graph; where each recording is."""
 
     loads: Mapping[str, StageLoad]
-    places: Mapping[str, tuple[str, int, int]]
+    reports: Sequence[Report]
 
 
 class Pools:
-    """The actor; its methods run in one event loop. `stages` by node, as `packed` gives them."""
+    """The actor; its methods run in one event loop. `nodes` are the stages in the order of the
+    graph, `own` (see `packed`) those with workers of their own."""
 
-    def __init__(self, stages: Mapping[str, bytes], resources: Mapping[str, Resources]) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[str],
+        own: Mapping[str, bytes],
+        resources: Mapping[str, Resources],
+    ) -> None:
+        self._nodes = nodes
         self._resources = resources
         self._planned = 0.0
         self._plan()
-        self._pools = {name: Pool(name, stage, self._plans[name]) for name, stage in stages.items()}
-        self._places: dict[str, tuple[str, int, int]] = {}
+        self._own = {name: Pool(self._plans.own[name], stage) for name, stage in own.items()}
+        self._helpers = Pool(replace(self._plans.helpers, most=1))
+        self._places = Places()
+        self._conducted: defaultdict[str, float] = defaultdict(float)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._worker = ray.remote(StageWorker)
 
     async def start(self) -> None:
-        """Starts a worker for each stage."""
-        for pool in self._pools.values():
+        """Starts a worker for each stage that has its own."""
+        for pool in self._own.values():
             self._hire(pool)
 
-    async def compute(self, node: str, recording: str, stage: bytes, data: list[Any]) -> Answer:
+    async def compute(self, node: str, stage: bytes, data: list[Any]) -> Computed:
         """What becomes of the one unit that `data` refers to. Where the call is cancelled the
         unit is dropped."""
-        pool = self._pools[node]
-        unit = Unit(recording, stage, data[0], asyncio.get_running_loop().create_future())
+        pool = self._own.get(node, self._helpers)
+        unit = Unit(node, stage, data[0], asyncio.get_running_loop().create_future())
         pool.add(unit)
         self._dispatch(pool)
         try:
-            return Answer(await unit.answer, pool.window())
+            return await unit.answer
         finally:
             pool.leave(unit)
             worker = next((w for w in pool.workers if unit in w.units), None)
             if worker is not None:
                 self._go(self._end_overdue(pool, worker, unit))
 
-    async def tell(self, recording: str, stage: str, completed: int, total: int) -> None:
-        """Where a recording is; "" once it has ended."""
-        if stage:
-            self._places[recording] = stage, completed, total
-        else:
-            self._places.pop(recording, None)
+    async def tell(self, report: Report) -> int:
+        """How many units of the recording may be with workers of the stage: of all recordings
+        about two for each worker, so that none waits for the next one and memory stays bounded."""
+        stage = report.stage
+        self._conducted[self._places.stage(report.recording) or stage] += report.seconds
+        self._places.tell(report)
+        if not stage:
+            return 0
+        if pool := self._own.get(stage):
+            return max(1, -(-2 * pool.plan.most // self._places.at(stage)))
+        spare = self._places.spare(int(self._cpus))
+        self._hire_helpers(self._places.helpers(spare, self._own))
+        return 2 * self._places.share(report.recording, min(spare, self._helpers.ready))
 
-    async def look(self) -> Snapshot:
-        """How things are, in a moment."""
+    async def stage(self, recording: str) -> str:
+        """The one that the recording was last told to be at; "" where that is not known."""
+        return self._places.stage(recording)
+
+    async def look(self, expected: int) -> Snapshot:
+        """How things are, in a moment. `expected`: recordings that are under way or about to be."""
+        self._places.expected = expected
         await asyncio.sleep(LOOK)
         if time.monotonic() - self._planned > _CAPACITY:
             self._plan()
-            for pool in self._pools.values():
-                pool.plan = self._plans[pool.name]
-        return Snapshot({name: pool.load() for name, pool in self._pools.items()}, self._places)
+            for name, pool in self._own.items():
+                pool.plan = self._plans.own[name]
+        return Snapshot({name: self._load(name) for name in self._nodes}, self._places.reports())
+
+    def _load(self, name: str) -> StageLoad:
+        """Of a stage without workers of its own, every CPU could compute it."""
+        own = self._own.get(name)
+        load = (own or self._helpers).load(name)
+        conducted = 0 if own else self._places.at(name)
+        return StageLoad(
+            waiting=load.waiting,
+            running=load.running + conducted,
+            workers=len(own.workers) if own else int(self._cpus),
+            busy=load.busy + self._conducted[name],
+        )
 
     async def stopped(self) -> None:
         """Returns when the run is to stop."""
@@ -148,13 +175,19 @@ class Pools:
             self._dismiss(pool, worker)
         self._dispatch(pool)
 
+    def _hire_helpers(self, wanted: int) -> None:
+        """They stay: the next recording may need them, too."""
+        self._helpers.plan = replace(self._plans.helpers, most=max(1, wanted))
+        while len(self._helpers.workers) < wanted and self._helpers.refused < _REFUSED:
+            self._hire(self._helpers)
+
     def _hire(self, pool: Pool) -> None:
-        workers = [worker for other in self._pools.values() for worker in other.workers]
+        workers = [worker for other in self._pools() for worker in other.workers]
         node = emptiest(
-            self._nodes,
+            self._alive,
             pool.plan.cpus,
             pool.plan.gpus,
-            own=(worker.node for worker in pool.workers),
+            own=[worker.node for worker in pool.workers] + self._places.nodes(),
             all_=(worker.node for worker in workers),
         )
         actor = self._worker.options(
@@ -169,7 +202,7 @@ class Pools:
 
     async def _welcome(self, pool: Pool, worker: Worker) -> None:
         try:
-            worker.place = await worker.actor.ready.remote(pool.stage)
+            worker.place = await worker.actor.ready.remote(*pool.stages)
         except RayError as error:
             self._dismiss(pool, worker)
             pool.refused += 1
@@ -198,7 +231,7 @@ class Pools:
         gone, perhaps. A stage without any worker gets one, come what may."""
         if not pool.workers or self._fits(pool.plan.cpus, pool.plan.gpus):
             return True
-        for other in self._pools.values():
+        for other in self._pools():
             if other is not pool and (spare := other.spare(_SPARE)):
                 self._dismiss(other, spare)
                 return self._fits(pool.plan.cpus, pool.plan.gpus)
@@ -206,20 +239,24 @@ class Pools:
 
     def _fits(self, cpus: float, gpus: float) -> bool:
         """Whether the cluster has so much beside all workers and conductors."""
-        pools = self._pools.values()
-        conductors = self._plans[AUDIO].cpus * self._plans[AUDIO].most
-        cpus += conductors + sum(len(pool.workers) * pool.plan.cpus for pool in pools)
+        conductors = self._plans.conductors
+        cpus += conductors.cpus * conductors.most
+        cpus += sum(len(pool.workers) * pool.plan.cpus for pool in self._pools())
         if cpus > self._cpus + _ROUNDING:
             return False
         if not gpus:
             return True
-        gpus += sum(len(pool.workers) * pool.plan.gpus for pool in pools)
+        gpus += sum(len(pool.workers) * pool.plan.gpus for pool in self._pools())
         return gpus <= self._gpus + _ROUNDING
+
+    def _pools(self) -> Iterator[Pool]:
+        yield self._helpers
+        yield from self._own.values()
 
     def _plan(self) -> None:
         """Nodes join and leave."""
         self._planned = time.monotonic()
-        self._nodes = alive()
-        cpus, self._gpus = capacity(self._nodes)
+        self._alive = alive()
+        cpus, self._gpus = capacity(self._alive)
         self._cpus = max(1.0, cpus)
         self._plans = plans(self._resources, cpus, self._gpus)

@@ -1,9 +1,8 @@
-"""A worker of one stage's pool: a process that holds the stage's models and computes."""
+"""A worker: a process that holds the models of stages and computes batches of them."""
 
 from __future__ import annotations
 
 import pickle
-import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -37,15 +36,15 @@ class StageWorker:
     """The actor."""
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._stages = LoadedStages()
+        self._stages = LoadedStages(threads)
         self._units = 0
 
-    def ready(self, stage: bytes) -> str:
-        """Where it runs, once the profile's own stage is loaded. Where that fails, the first
-        unit of work says so."""
+    def ready(self, *stages: bytes) -> str:
+        """Where it runs, once the `stages` are loaded. Where that fails, the first unit of work
+        says so."""
         with suppress(Exception):
-            self._loaded(stage)
+            for stage in stages:
+                self._loaded(stage)
         return worker()
 
     def compute(self, stage: bytes, *units: bytes) -> Iterator[Began | Computed]:
@@ -53,36 +52,29 @@ class StageWorker:
         else of the one dict of artifacts that the stage needs. All are `packed`."""
         yield Began()
         for unit in units:
-            began = time.perf_counter()
-            results: tuple[Any, ...] = ()
-            error = None
             try:
-                loaded = self._loaded(stage)
-                results = tuple(_result(loaded, batch) for batch in pickle.loads(unit))
-            except Exception as raised:
-                error = _portable(raised)
-            yield Computed(results, error, time.perf_counter() - began)
+                yield computed(self._loaded(stage), pickle.loads(unit))
+            except Exception as error:
+                yield Computed((), _portable(error))
             self._units += 1
             if self._units % _RELEASE_UNITS == 0:
                 release()
 
     def _loaded(self, stage: bytes) -> Stage[Any, Any]:
-        loaded = self._stages.get(pickle.loads(stage))
-        use_threads(self._threads)
-        return loaded
+        return self._stages.get(pickle.loads(stage))
+
+
+def computed(stage: Stage[Any, Any], batches: tuple[Any, ...]) -> Computed:
+    """The result of each batch of a loaded stage."""
+    began = time.perf_counter()
+    results = tuple(_result(stage, batch) for batch in batches)
+    return Computed(results, None, time.perf_counter() - began)
 
 
 def packed(what: Any) -> bytes:
     """A stage or a unit as it travels: who passes it on need not import its classes, and who gets
     it has arrays of its own, which torch may write to (Ray's are read-only, in shared memory)."""
     return pickle.dumps(what, protocol=pickle.HIGHEST_PROTOCOL)
-
-
-def use_threads(threads: int) -> None:
-    """Of torch, where this process has any: workers beside it have the other CPUs."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(threads)
 
 
 class NoAudio:

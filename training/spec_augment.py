@@ -1,0 +1,59 @@
+"""What is done to features while training, so that twelve hours of speech are not learned by heart.
+
+Sources: Park et al., SpecAugment (2019), section 2: masks of frequency and time; Jaitly and Hinton,
+Vocal tract length perturbation (2013), section 2: other speakers out of one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stages.asr.ctc_network import masked
+
+LOW_HZ, HIGH_HZ = 20.0, 8000.0  # of the filterbank
+_WARPED_UP_TO_HZ = 4800.0  # which a stretched vocal tract moves in proportion, and the rest less
+_STRETCH = 0.12
+_BANDS, _BAND_BINS = 2, 24
+_GAP_EVERY, _GAP_FRAMES = 100, 35
+
+
+def stretch_frequencies(features: Tensor) -> Tensor:
+    """Log-mel features [B, F, M], each row as if its speaker's vocal tract were up to 12 % longer
+    or shorter."""
+    batch, _, bins = features.shape
+    low, high = _mel(torch.tensor([LOW_HZ, HIGH_HZ]))
+    step = (high - low) / (bins + 1)
+    hertz = 700 * (torch.exp((low + step * torch.arange(1, bins + 1)) / 1127) - 1)
+    factor = 1 + _STRETCH * (2 * torch.rand(batch, 1) - 1)
+    knee = _WARPED_UP_TO_HZ * factor.clamp(max=1)
+    above = HIGH_HZ - (HIGH_HZ - knee) / (HIGH_HZ - knee / factor) * (HIGH_HZ - hertz)
+    heard = torch.where(hertz <= knee / factor, hertz * factor, above)
+    place = ((_mel(heard) - low) / step - 1).clamp(0, bins - 1)
+    below = place.long().clamp(max=bins - 2)
+    at = below[:, None, :].expand_as(features)
+    return torch.lerp(
+        features.gather(2, at), features.gather(2, at + 1), (place - below)[:, None, :]
+    )
+
+
+def _mel(hertz: Tensor) -> Tensor:
+    return 1127 * torch.log1p(hertz / 700)
+
+
+def mask(features: Tensor, lengths: Tensor) -> Tensor:
+    """Features [B, F, M] of lengths [B], with two bands of up to 24 bins and, every second, up to
+    0.35 s set to zero, the mean."""
+    batch, frames, bins = features.shape
+    keep = torch.ones(batch, frames, bins, dtype=torch.bool)
+    for _ in range(_BANDS):
+        width = torch.randint(0, _BAND_BINS + 1, (batch, 1))
+        start = (torch.rand(batch, 1) * (bins - width)).long()
+        band = torch.arange(bins)[None, :]
+        keep &= ~((band >= start) & (band < start + width))[:, None, :]
+    for _ in range(max(1, frames // _GAP_EVERY)):
+        width = torch.randint(0, _GAP_FRAMES + 1, (batch, 1))
+        start = (torch.rand(batch, 1) * lengths[:, None]).long()
+        time_axis = torch.arange(frames)[None, :]
+        keep &= ~((time_axis >= start) & (time_axis < start + width))[:, :, None]
+    return masked(features * keep, lengths)
