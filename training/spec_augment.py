@@ -13,28 +13,32 @@ from stages.asr.ctc_network import masked
 
 LOW_HZ, HIGH_HZ = 20.0, 8000.0  # of the filterbank
 _WARPED_UP_TO_HZ = 4800.0  # which a stretched vocal tract moves in proportion, and the rest less
-_STRETCH = 0.12
+_MOST = 0.12
 _BANDS, _BAND_BINS = 2, 24
 _GAP_EVERY, _GAP_FRAMES = 100, 35
 
 
-def stretch_frequencies(features: Tensor) -> Tensor:
-    """Log-mel features [B, F, M], each row as if its speaker's vocal tract were up to 12 % longer
-    or shorter."""
-    batch, _, bins = features.shape
+def factors(batch: int) -> Tensor:
+    """Drawn for `stretch`: [B], vocal tracts up to 12 % longer or shorter."""
+    return 1 + _MOST * (2 * torch.rand(batch) - 1)
+
+
+def stretch(features: Tensor, factor: Tensor) -> Tensor:
+    """Log-mel features [B, F, M] with what lay at a frequency times `factor` [B] at that frequency:
+    above 1 a longer vocal tract."""
+    bins = features.shape[-1]
     low, high = _mel(torch.tensor([LOW_HZ, HIGH_HZ]))
     step = (high - low) / (bins + 1)
     hertz = 700 * (torch.exp((low + step * torch.arange(1, bins + 1)) / 1127) - 1)
-    factor = 1 + _STRETCH * (2 * torch.rand(batch, 1) - 1)
+    factor = factor[:, None]
     knee = _WARPED_UP_TO_HZ * factor.clamp(max=1)
     above = HIGH_HZ - (HIGH_HZ - knee) / (HIGH_HZ - knee / factor) * (HIGH_HZ - hertz)
     heard = torch.where(hertz <= knee / factor, hertz * factor, above)
     place = ((_mel(heard) - low) / step - 1).clamp(0, bins - 1)
     below = place.long().clamp(max=bins - 2)
     at = below[:, None, :].expand_as(features)
-    return torch.lerp(
-        features.gather(2, at), features.gather(2, at + 1), (place - below)[:, None, :]
-    )
+    share = (place - below)[:, None, :]
+    return torch.lerp(features.gather(2, at), features.gather(2, at + 1), share)
 
 
 def _mel(hertz: Tensor) -> Tensor:
