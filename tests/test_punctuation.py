@@ -61,12 +61,16 @@ def read(stage: CtTransformerPunctuation, text: str) -> str:
     [
         ("how are you i'm fine thank you", "How are you? I'm fine. Thank you."),
         (
-            "what is the question presented in this case mister smith",
-            "What is the question presented in this case, Mister Smith?",
+            "well mister smith what is your answer to that",
+            "Well, Mister Smith, what is your answer to that?",
         ),
         (
             "yes your honor i think that is correct",
-            "Yes, Your Honor. I think that is correct.",
+            "Yes, Your Honor, I think that is correct.",
+        ),
+        (
+            "i don't agree with that we should ask john before we decide",
+            "I don't agree with that. We should ask John before we decide.",
         ),
         ("do you have any questions no i don't", "Do you have any questions? No, I don't."),
     ],

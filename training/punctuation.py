@@ -43,7 +43,7 @@ WINDOW = 128  # words
 BATCH = 32
 VOCABULARY = 16000
 SUFFIX_BUCKETS = 1024
-PEAK_RATE = 1.5e-3
+PEAK_RATE = 1.2e-3
 WARM_UP_STEPS = 200
 CASE_WEIGHT = 0.5
 MEETING_SHARE = 0.25  # of the samples; meetings are an eighth of the words
@@ -55,9 +55,9 @@ SIZES = CtTransformerConfig(
     punc_list=MARKS,
     case_list=CASES,
     embed_unit=128,
-    output_size=192,
-    attention_heads=3,
-    linear_units=512,
+    output_size=256,
+    attention_heads=4,
+    linear_units=768,
     num_blocks=4,
 )
 
