@@ -234,7 +234,8 @@ def _start_pools(task: Task) -> Any:
         max_task_retries=-1,
     )
     graph = task.graph
-    own = {node.name: packed(node.stage) for node in graph.nodes if node.name in graph.own_workers}
+    apart = graph.own_workers
+    own = {node.name: packed(node.stage) for node in graph.nodes if node.name in apart}
     started: Any = pools.remote([node.name for node in graph.nodes], own, graph.resources)
     started.start.remote()
     return started

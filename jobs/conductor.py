@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from typing import Any
 
@@ -14,8 +13,6 @@ from pipeline.executor import worker
 from pipeline.graph import AUDIO
 from pipeline.job import Job
 from pipeline.storage import Folder
-
-_TELL = 0.5  # seconds between two reports of where a recording is
 
 
 class Conductor:
@@ -29,8 +26,6 @@ class Conductor:
         threads = task.graph.resources[AUDIO].threads
         self._compute = WithWorkers(pools, task.graph.own_workers, threads, stop)
         self._recorder = Recorder(Ledger(self._folder), task, self._hook, self._compute)
-        self._told_at = 0.0
-        self._told_stage = ""
 
     def ready(self) -> str:
         """Where it runs. UsageError where the output folder is not the driver's: a local folder
@@ -53,8 +48,4 @@ class Conductor:
 
     def _hook(self, recording: str, stage: str, completed: int, total: int) -> None:
         self._compute.check_stop()
-        now = time.monotonic()
-        ends = completed == total
-        if ends or stage != self._told_stage or now - self._told_at > _TELL:
-            self._told_stage, self._told_at = stage, now
-            self._compute.tell(recording, stage, completed, total)
+        self._compute.tell(recording, stage, completed, total)

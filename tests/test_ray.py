@@ -102,7 +102,7 @@ def test_one_long_recording_is_spread_over_workers_and_nodes_within_bounds(
     )
     # Ends in the same tick of the file system's clock count as before.
     under_way = [at + 1 - sum(end <= began for end in done) for at, began in enumerate(cut)]
-    assert max(under_way) <= (2 * 2 + 1) * 32, "two units a worker, and the one that is being cut"
+    assert max(under_way) <= 2 * 20 + 1, "two units of two seconds, and the batch computed here"
 
 
 def test_a_stage_may_have_workers_of_its_own(

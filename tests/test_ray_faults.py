@@ -168,7 +168,7 @@ def test_a_recording_that_kills_its_worker_every_time_fails_alone(
     (failed,) = (found.pop(name) for name in set(found) - set(undisturbed))
     assert found == undisturbed
     assert (failed["stage"], failed["attempt"]) == ("words", 1)
-    assert "died 3 times" in failed["error"]
+    assert "its conductor died 3 times, the last time in stage words" in failed["error"]
 
 
 def test_a_disk_that_fills_costs_no_record(

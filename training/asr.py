@@ -110,7 +110,8 @@ class Trainer:
     ) -> dict[str, float]:
         """One update; returns the losses per phone. `done`: the share of the training so far."""
         with torch.no_grad():
-            stretched = spec_augment.stretch(features, spec_augment.factors(len(features)))
+            factors = spec_augment.factors(len(features))
+            stretched = spec_augment.stretch(features, factors, self.fbank.options)
             normal = self.network.normalise(stretched, counts)
             normal = spec_augment.mask(normal, counts)
         targets, sizes = self.targets.encode(texts)

@@ -6,12 +6,14 @@ Vocal tract length perturbation (2013), section 2: other speakers out of one.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.asr.ctc_network import masked
+from stages.audio.features import FbankOptions, mel_edges, mel_scale
 
-LOW_HZ, HIGH_HZ = 20.0, 8000.0  # of the filterbank
 _WARPED_UP_TO_HZ = 4800.0  # which a stretched vocal tract moves in proportion, and the rest less
 _MOST = 0.12
 _BANDS, _BAND_BINS = 2, 24
@@ -23,26 +25,24 @@ def factors(batch: int) -> Tensor:
     return 1 + _MOST * (2 * torch.rand(batch) - 1)
 
 
-def stretch(features: Tensor, factor: Tensor) -> Tensor:
-    """Log-mel features [B, F, M] with what lay at a frequency times `factor` [B] at that frequency:
-    above 1 a longer vocal tract."""
-    bins = features.shape[-1]
-    low, high = _mel(torch.tensor([LOW_HZ, HIGH_HZ]))
-    step = (high - low) / (bins + 1)
-    hertz = 700 * (torch.exp((low + step * torch.arange(1, bins + 1)) / 1127) - 1)
-    factor = factor[:, None]
-    knee = _WARPED_UP_TO_HZ * factor.clamp(max=1)
-    above = HIGH_HZ - (HIGH_HZ - knee) / (HIGH_HZ - knee / factor) * (HIGH_HZ - hertz)
-    heard = torch.where(hertz <= knee / factor, hertz * factor, above)
-    place = ((_mel(heard) - low) / step - 1).clamp(0, bins - 1)
-    below = place.long().clamp(max=bins - 2)
+def stretch(features: Tensor, factor: Tensor, options: FbankOptions) -> Tensor:
+    """Log-mel features [B, F, M] of a filterbank of these `options`, with what lay at a frequency
+    times `factor` [B] at that frequency: above 1 a longer vocal tract."""
+    places = np.stack([_places(float(one), options) for one in factor])
+    place = torch.from_numpy(places).to(features.dtype)
+    below = place.long().clamp(max=features.shape[-1] - 2)
     at = below[:, None, :].expand_as(features)
     share = (place - below)[:, None, :]
     return torch.lerp(features.gather(2, at), features.gather(2, at + 1), share)
 
 
-def _mel(hertz: Tensor) -> Tensor:
-    return 1127 * torch.log1p(hertz / 700)
+def _places(factor: float, options: FbankOptions) -> NDArray[np.float64]:
+    """The bin, with a fraction, that each bin is to be read from: [M]."""
+    edges, top = mel_edges(options), options.sample_rate / 2
+    hertz = 700 * np.expm1(edges[1:-1] / 1127)
+    knee = _WARPED_UP_TO_HZ * min(factor, 1.0)
+    heard = np.interp(hertz, [0, knee / factor, top], [0, knee, top])
+    return np.interp(mel_scale(heard), edges[1:-1], np.arange(len(hertz)))
 
 
 def mask(features: Tensor, lengths: Tensor) -> Tensor:

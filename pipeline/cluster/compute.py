@@ -25,6 +25,7 @@ from pipeline.stage import BatchedStage, Inputs
 _UNIT_S = 2.0
 _MOST = 32
 _UNIT_BYTES = 24 << 20
+_TELL = 0.5  # seconds between two reports of where a recording is
 _AHEAD = 256  # units computed here while an earlier one is not back
 
 
@@ -42,16 +43,21 @@ class WithWorkers:
         self._worked = 0.0  # seconds, by workers on the present artifact
         self._paces: defaultdict[str, _Pace] = defaultdict(_Pace)  # by node
         self._node = ray.get_runtime_context().get_node_id()
-        self._told_at = time.thread_time()
+        self._told_stage = ""
+        self._told_at = 0.0
+        self._told_work = time.thread_time()
         self._answer: Future[int] = Future()  # to what was told last
         self._room = 0
 
     def tell(self, recording: str, stage: str, completed: int, total: int) -> None:
-        """Tells the pools where the recording is; stage "" once it has ended. They answer how
-        many units of the stage may be with workers."""
-        now = time.thread_time()
-        report = Report(recording, stage, completed, total, self._node, now - self._told_at)
-        self._told_at = now
+        """Tells the pools where the recording is (stage "" once it has ended): when a stage begins
+        and ends, and now and then meanwhile. They answer how many units of the stage may be with
+        workers."""
+        now, work = time.monotonic(), time.thread_time()
+        if completed != total and stage == self._told_stage and now - self._told_at < _TELL:
+            return
+        report = Report(recording, stage, completed, total, self._node, work - self._told_work)
+        self._told_stage, self._told_at, self._told_work = stage, now, work
         self._answer = self._pools.tell.remote(report).future()
 
     def run(self, recording: str, node: Node, inputs: Inputs) -> tuple[Any, float]:

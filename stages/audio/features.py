@@ -133,19 +133,25 @@ def _window(options: FbankOptions) -> Tensor:
     return (0.5 - 0.5 * phase).pow(0.85).float()
 
 
+def mel_scale(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The HTK mel scale."""
+    scaled: NDArray[np.float64] = 1127.0 * np.log(1.0 + hertz / 700.0)
+    return scaled
+
+
+def mel_edges(options: FbankOptions) -> NDArray[np.float64]:
+    """In mel, float64 [num_mel_bins + 2]: each filter's centre between its two edges."""
+    nyquist = options.sample_rate / 2
+    high = options.high_freq if options.high_freq > 0 else nyquist + options.high_freq
+    low_mel, high_mel = mel_scale(np.array([options.low_freq, high]))
+    return np.linspace(low_mel, high_mel, options.num_mel_bins + 2)
+
+
 def mel_filters(options: FbankOptions, fft_size: int) -> Tensor:
     """Triangular filters, equal steps on the HTK mel scale, no normalisation:
     float32 [fft_size / 2, num_mel_bins]."""
-
-    def mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
-        scaled: NDArray[np.float64] = 1127.0 * np.log(1.0 + hertz / 700.0)
-        return scaled
-
-    nyquist = options.sample_rate / 2
-    high = options.high_freq if options.high_freq > 0 else nyquist + options.high_freq
-    low_mel, high_mel = mel(np.array([options.low_freq, high]))
-    edges = np.linspace(low_mel, high_mel, options.num_mel_bins + 2)
-    bins = mel(np.arange(fft_size // 2) * options.sample_rate / fft_size)[:, None]
+    edges = mel_edges(options)
+    bins = mel_scale(np.arange(fft_size // 2) * options.sample_rate / fft_size)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     return torch.from_numpy(np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32))
