@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stages.asr.ctc_network import CtcNetwork, NetworkOptions
-from training.asr import TOKENS, Targets, Trainer
+from training.asr import TOKENS, Targets, Trainer, disagreement
 from training.mmi import log_denominator, phone_trigram
 from training.pronunciations import PHONES, pronounce
 from training.run import set_rate
@@ -95,7 +95,25 @@ def test_training_lowers_both_losses() -> None:
     for step in range(60):
         for optimizer in (trainer.muon, trainer.adamw):
             set_rate(optimizer, 2e-3 * (step + 1) / 300)
-        steps.append(trainer.step(features, counts, texts, done=0.0 if step < 30 else 0.5))
+        steps.append(trainer.step(features, counts, texts, mmi=step >= 30))
     assert steps[-1]["ctc"] < 0.5 * steps[0]["ctc"]
     criterion = [step["ctc"] + step["all"] for step in steps[30:]]  # less the trigram, a constant
     assert criterion[-1] < criterion[0] - 0.3
+
+
+def test_views_that_agree_cost_nothing_and_padding_counts_for_nothing() -> None:
+    torch.manual_seed(0)
+    one, other = torch.randn(2, 3, 5, 4).log_softmax(-1)
+    counts = torch.tensor([5, 2, 4]).repeat(2)
+    assert disagreement(torch.cat([one, one]), counts).abs() < 1e-5
+    apart = disagreement(torch.cat([one, other]), counts)
+    within = torch.arange(5)[None, :] < counts[:3, None]
+    by_hand = ((one.exp() - other.exp()) * (one - other)).sum(-1)[within].sum()
+    assert torch.allclose(apart, by_hand)
+
+
+def test_each_view_moves_towards_the_other() -> None:
+    scores = torch.tensor([[[2.0, 0.0]], [[0.0, 2.0]]], requires_grad=True)
+    disagreement(scores.log_softmax(-1), torch.tensor([1, 1])).backward()
+    assert scores.grad is not None
+    assert scores.grad[0, 0, 0] > 0.1 and scores.grad[1, 0, 0] < -0.1

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stages.audio.features import Fbank, FbankOptions
-from training.spec_augment import factors, mask, stretch
+from training.spec_augment import factors, hurry, mask, stretch
 
 OPTIONS = FbankOptions()
 
@@ -48,3 +48,16 @@ def test_masks_leave_most_of_it_and_hide_bands_and_gaps() -> None:
     assert 0.4 < kept < 0.95
     assert (masked[0] == 0).all(dim=1).any(), "a gap"
     assert (masked[0] == 0).all(dim=0).any(), "a band"
+
+
+def test_hurried_speech_is_shorter_and_whole() -> None:
+    torch.manual_seed(1)
+    lengths = torch.tensor([100, 60, 1] * 20)
+    climbing = torch.arange(100.0)[None, :, None].expand(60, 100, 3)
+    said, heard = hurry(climbing, lengths)
+    assert said.shape == (60, int(heard.max()), 3)
+    assert (heard >= (lengths / 1.25).long()).all() and (heard <= lengths / 0.85).all()
+    assert (heard < lengths).any() and (heard > lengths).any()
+    for row, before, after in zip(said[..., 0], lengths, heard, strict=True):
+        assert row[0] == 0 and before - 2.5 < row[after - 1] + 1 <= before, "from end to end"
+        assert not row[after:].any()

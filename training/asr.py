@@ -2,7 +2,8 @@
 first, then maximum mutual information.
 
 Sources: Graves et al., CTC (2006); Xiang and Ou, CTC-CRF (2019); Lee and Watanabe, Intermediate
-loss regularization for CTC (2021); Jordan et al., Muon (2024).
+loss regularization for CTC (2021); Yao et al., CR-CTC: consistency regularization on CTC (2025),
+section 3; Jordan et al., Muon (2024).
 
     python -m training.synthesis --data ../shared/data --out RUN/synthetic --hours 20
     python -m training.asr --data ../shared/data --synthetic RUN/synthetic --out RUN --hours 2
@@ -40,10 +41,10 @@ from training.splits import is_held_out, read_manifest
 TOKENS = ("<blank>", *PHONES)
 PEAK_RATE = 2e-3
 WARMUP_STEPS = 300
-CTC_SHARE = 0.12  # of the training, before MMI takes over
 CTC_WEIGHT = 0.1  # of CTC beside MMI
 USUAL = 0.7  # of the time a word is taken to be pronounced in the usual way
 INTERMEDIATE_WEIGHT = 0.3
+CONSISTENCY_WEIGHT = 0.2
 AVERAGE_DECAY = 0.998
 REPORT_STEPS = 50
 # Measured by benchmarks.asr against the synthesisers' own word times.
@@ -105,16 +106,21 @@ class Trainer:
         self.network.scale.copy_(1 / within.std(dim=0))
         distributed.average([self.network.mean, self.network.scale])
 
+    def views(self, features: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Two of every utterance, each stretched and masked in its own way: [2 B, F, M], [2 B]."""
+        features, counts = spec_augment.hurry(features, counts)
+        features, counts = features.repeat(2, 1, 1), counts.repeat(2)
+        factors = spec_augment.factors(len(features))
+        stretched = spec_augment.stretch(features, factors, self.fbank.options)
+        return spec_augment.mask(self.network.normalise(stretched, counts), counts), counts
+
     def step(
-        self, features: Tensor, counts: Tensor, texts: list[str], done: float
+        self, features: Tensor, counts: Tensor, texts: list[str], mmi: bool
     ) -> dict[str, float]:
-        """One update; returns the losses per phone. `done`: the share of the training so far."""
+        """One update; returns the losses per phone."""
         with torch.no_grad():
-            factors = spec_augment.factors(len(features))
-            stretched = spec_augment.stretch(features, factors, self.fbank.options)
-            normal = self.network.normalise(stretched, counts)
-            normal = spec_augment.mask(normal, counts)
-        targets, sizes = self.targets.encode(texts)
+            normal, counts = self.views(features, counts)
+        targets, sizes = self.targets.encode(2 * texts)
         with torch.autocast("cpu", torch.bfloat16):
             x, counts = self.network.first(normal, counts)
             x, counts = self.network.second(x, counts)
@@ -130,10 +136,12 @@ class Trainer:
                     )
         middle, ctc = losses
         criterion, report = ctc, {"ctc": ctc}
-        if done > CTC_SHARE:
-            every = log_denominator(scores.transpose(0, 1), counts, self.targets.trigram).sum()
-            report["all"] = every
+        by_row = scores.transpose(0, 1)
+        if mmi:
+            report["all"] = every = log_denominator(by_row, counts, self.targets.trigram).sum()
             criterion = (1 + CTC_WEIGHT) * ctc + every
+        report["apart"] = apart = disagreement(by_row, counts)
+        criterion = criterion + CONSISTENCY_WEIGHT * apart
         loss = torch.lerp(criterion, middle, INTERMEDIATE_WEIGHT) / sizes.sum()
         self.muon.zero_grad()
         self.adamw.zero_grad()
@@ -158,6 +166,15 @@ class Trainer:
         }
         save_model(folder, self.average.module.state_dict(), config)
         (folder / "tokens.json").write_text(json.dumps(TOKENS))
+
+
+def disagreement(log_probs: Tensor, counts: Tensor) -> Tensor:
+    """How far the views, the first and the second half of [2 B, T, V], are apart: the divergence
+    of each from the other, which is held still, summed over frames."""
+    other = log_probs.detach().roll(len(log_probs) // 2, dims=0)
+    divergence = (other.exp() * (other - log_probs)).sum(dim=-1)
+    real = torch.arange(log_probs.shape[1])[None, :] < counts[:, None]
+    return (divergence * real).sum()
 
 
 def _follow(average: Tensor, now: Tensor, steps: Tensor) -> Tensor:
@@ -210,7 +227,8 @@ def train(options: argparse.Namespace) -> None:
     """Runs in every worker."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    files = [*sorted(options.synthetic.glob("*.pcm")), options.out / "cache" / "recorded.pcm"]
+    files = sorted(options.synthetic.glob("*.pcm"))
+    files += [folder / "recorded.pcm" for folder in (options.out / "cache", *options.more)]
     sample = held_out_sample(options.data, 25) if distributed.first() else []
     targets = Targets([item.text for item in read_items(files)], options.seed)
     trainer = Trainer(initial(options), targets)
@@ -224,7 +242,7 @@ def train(options: argparse.Namespace) -> None:
     seed = 1000 * (options.seed + run.step) + distributed.rank()  # resumed: new batches
     torch.manual_seed(seed)
     noise = options.data / "noise-esc10"
-    batches = Batches(files, noise, options.batch_seconds, options.synthetic_share, seed)
+    batches = Batches(files, noise, options.batch_seconds / 2, options.synthetic_share, seed)
     stream = iter(DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=16))
     if run.step == 0 and not options.initial:
         trainer.fit_normalisation([next(stream) for _ in range(10)])
@@ -233,7 +251,7 @@ def train(options: argparse.Namespace) -> None:
         set_rate(trainer.muon, rate)
         set_rate(trainer.adamw, rate)
         features, counts, texts = next(stream)
-        run.note(**trainer.step(features, counts, texts, done), rate=rate)
+        run.note(**trainer.step(features, counts, texts, done >= options.ctc_share), rate=rate)
         run.note(audio_seconds=float(counts.sum()) / 100)
 
 
@@ -242,14 +260,20 @@ def main() -> None:
     path = distributed.absolute
     parser.add_argument("--data", type=path, required=True, help="shared/data")
     parser.add_argument("--synthetic", type=path, required=True, help="from training.synthesis")
+    parser.add_argument(
+        "--more", type=path, nargs="*", default=[], help="from training.pseudo_labels"
+    )
     parser.add_argument("--out", type=path, required=True)
     parser.add_argument("--initial", type=path, help="a model folder to begin with")
     parser.add_argument("--hours", type=float, default=2.0, help="wall clock of the training")
     parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the highest learning rate")
+    parser.add_argument(
+        "--ctc-share", type=float, default=0.12, help="of the training, before MMI takes over"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--dropout", type=float, default=0.0, help="0 suits under ten epochs")
-    parser.add_argument("--batch-seconds", type=float, default=150.0)
+    parser.add_argument("--batch-seconds", type=float, default=150.0, help="of both views")
     parser.add_argument("--synthetic-share", type=float, default=0.7, help="hours per real hour")
     parser.add_argument("--seed", type=int, default=0)
     distributed.add_arguments(parser)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,20 +83,24 @@ def held_in(data: Path) -> Iterator[Utterance]:
 
 
 def cache_recorded(data: Path, cache: Path) -> None:
-    """Decodes every utterance of `held_in` once, to `cache`/recorded.{pcm,jsonl}."""
-    if (cache / "recorded.jsonl").exists():
-        return
-    cache.mkdir(parents=True, exist_ok=True)
+    """Decodes every utterance of `held_in` once, to `cache`."""
+    if not (cache / "recorded.jsonl").exists():
+        write_items(((load_audio(u.audio), spoken(u.text)) for u in held_in(data)), cache)
+
+
+def write_items(utterances: Iterable[tuple[Samples, str]], folder: Path) -> None:
+    """Recorded speech and its text, to `folder`/recorded.{pcm,jsonl}, which `read_items` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
     rows: list[str] = []
     offset = 0
-    with (cache / "recorded.pcm").open("wb") as audio:
-        for utterance in held_in(data):
-            samples = (load_audio(utterance.audio).clip(-1, 1) * 32767).astype(np.int16)
-            row = {"text": spoken(utterance.text), "offset": offset, "samples": len(samples)}
+    with (folder / "recorded.pcm").open("wb") as audio:
+        for waveform, text in utterances:
+            samples = (waveform.clip(-1, 1) * 32767).astype(np.int16)
+            row = {"text": text, "offset": offset, "samples": len(samples)}
             rows.append(json.dumps(row) + "\n")
             audio.write(samples.tobytes())
             offset += len(samples)
-    (cache / "recorded.jsonl").write_text("".join(rows))
+    (folder / "recorded.jsonl").write_text("".join(rows))
 
 
 def read_items(files: list[Path]) -> list[Item]:
@@ -128,12 +132,16 @@ class Rooms:
         if self.rng.random() < 0.35:
             samples = self._reverberate(samples)
         if self.rng.random() < 0.5:
-            noise = self._noise(len(samples))
-            ratio = 10 ** (-self.rng.uniform(10, 40) / 20)
-            level = np.sqrt(np.mean(samples**2)) / (np.sqrt(np.mean(noise**2)) + 1e-9)
-            samples = samples + noise * np.float32(level * ratio)
+            samples = samples + _below(self._noise(len(samples)), samples, self.rng.uniform(10, 40))
         peak = float(np.abs(samples).max()) + 1e-6
         return samples * np.float32(10 ** self.rng.uniform(-1.5, -0.05) / peak)
+
+    def overhear(self, samples: Samples, other: Samples) -> Samples:
+        """One utterance in four with somebody else talking behind it, as in a meeting."""
+        if self.rng.random() >= 0.25:
+            return samples
+        voice = np.resize(np.roll(other, self.rng.integers(len(other))), len(samples))
+        return samples + _below(self._reverberate(voice), samples, self.rng.uniform(8, 30))
 
     def _noise(self, length: int) -> Samples:
         if self.rng.random() < 0.4:
@@ -151,6 +159,12 @@ class Rooms:
         microphone, source = self.rng.uniform(0.1, 0.9, (2, 3)) * size
         room = Room(tuple(size), tuple(microphone), self.rng.uniform(0.15, 0.4))
         return impulse_response(room, tuple(source), self.rng)
+
+
+def _below(noise: Samples, samples: Samples, decibel: float) -> Samples:
+    """The noise, at a level so far below that of the samples."""
+    level = np.sqrt(np.mean(samples**2)) / (np.sqrt(np.mean(noise**2)) + 1e-9)
+    return noise * np.float32(level * 10 ** (-decibel / 20))
 
 
 class Batches(IterableDataset[tuple[Tensor, Tensor, list[str]]]):
@@ -176,7 +190,9 @@ class Batches(IterableDataset[tuple[Tensor, Tensor, list[str]]]):
         while True:
             for group in self._round(rng):
                 texts, waveforms = zip(*(self._take(item, rng) for item in group), strict=True)
-                features = fbank(*_padded([rooms.disturb(w) for w in waveforms]))
+                pairs = zip(waveforms, waveforms[1:] + waveforms[:1], strict=True)
+                heard = [rooms.disturb(rooms.overhear(one, other)) for one, other in pairs]
+                features = fbank(*_padded(heard))
                 yield *features, list(texts)
 
     def _round(self, rng: np.random.Generator) -> Iterator[list[list[Item]]]:

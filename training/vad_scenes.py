@@ -27,15 +27,15 @@ from training.splits import is_held_out, read_manifest
 RATE = 16000
 SHIFT = 160
 MARGIN = 30  # frames of near-silence on both sides of a clip: the teacher's onsets need them
-EMPTY, BABBLE = 0.16, 0.5  # scenes without a speaker, and how many of these in a crowd
+EMPTY, BABBLE = 0.3, 0.25  # scenes without a speaker, and how many of these in a crowd
 BYSTANDERS = 0.4  # of the scenes in which somebody talks
 BYSTANDERS_DB = (14.0, 36.0)  # below those who talk: nothing that a transcript should hold
 QUIET_DB = 40.0  # below a clip's loud frames: silence, whatever the teacher says
 HOURS = {
-    "asr-en-train-clean-5": 0.8,
-    "asr-en-dev-clean": 0.4,
-    "asr-en-commonvoice": 0.8,
-    "asr-en-speechocean762": 0.4,
+    "asr-en-train-clean-5": 2.0,
+    "asr-en-dev-clean": 1.0,
+    "asr-en-commonvoice": 2.4,
+    "asr-en-speechocean762": 1.0,
     "asr-en-ljspeech": 0.1,
 }
 SYNTHETIC_HOURS = 0.5
@@ -192,14 +192,14 @@ class Scenes:
 
     def _background(self, length: int) -> Samples:
         kind = self.rng.random()
-        if kind < 0.2:
+        if kind < 0.35:
             return self._handling(length)
-        if kind < 0.55:
+        if kind < 0.65:
             noise = self.noise[self.rng.integers(len(self.noise))]
             return np.resize(np.roll(noise, int(self.rng.integers(len(noise)))), length)
-        if kind < 0.7:
+        if kind < 0.75:
             return room_noise(length, self.rng)
-        if kind < 0.8:
+        if kind < 0.82:
             return self.rng.standard_normal(length).astype(np.float32)
         return self._music(length)
 
