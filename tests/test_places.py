@@ -51,6 +51,17 @@ def test_a_helper_comes_where_it_has_more_to_do_than_start(clock: list[float]) -
     assert places.helpers(8, own=()) == 0, "another stage"
 
 
+def test_a_stage_that_begins_again_after_a_death_is_timed_anew(clock: list[float]) -> None:
+    places = Places()
+    places.tell(at("a", "asr"))
+    clock[0] += 100
+    places.tell(at("a", "asr", 5000, 6000))
+    places.tell(at("a", "asr", 0, 6000))
+    clock[0] += 1
+    places.tell(at("a", "asr", 3000, 6000))
+    assert places.helpers(8, own=()) == 0, "a second to come"
+
+
 def test_helpers_are_shared_evenly() -> None:
     places = Places()
     for recording in "abc":

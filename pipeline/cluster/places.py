@@ -28,6 +28,11 @@ class Place(NamedTuple):
     report: Report
     began: float
 
+    def goes_on(self, report: Report) -> bool:
+        """Whether it is of the same run of the stage: after a death, a stage begins again."""
+        before = self.report
+        return report.stage == before.stage and report.completed >= before.completed
+
     @property
     def left(self) -> float:
         """Seconds of the stage to come, as fast as it went so far; 0 where nothing is known."""
@@ -46,13 +51,13 @@ class Places:
 
     def tell(self, report: Report) -> None:
         """Of one after the other, of any recording."""
-        now, before = time.monotonic(), self._places.get(report.recording)
+        before = self._places.get(report.recording)
         if not report.stage:
             self._places.pop(report.recording, None)
-        elif before is None or before.report.stage != report.stage:
-            self._places[report.recording] = Place(report, now)
-        else:
+        elif before and before.goes_on(report):
             self._places[report.recording] = Place(report, before.began)
+        else:
+            self._places[report.recording] = Place(report, time.monotonic())
 
     def stage(self, recording: str) -> str:
         """The one that the recording is at; "" where that is not known."""
