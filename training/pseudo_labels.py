@@ -29,7 +29,6 @@ from training.splits import is_held_out, read_manifest
 
 UNTRANSCRIBED = "speakers-librispeech"
 LEAST_CONFIDENCE = 0.65  # the mean over an utterance's words; few fall below
-BEAM_SIZE = 400  # patience costs nothing here
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    stage = CtcAsr(CtcParameters(model=options.model, beam_size=BEAM_SIZE))
+    stage = CtcAsr(CtcParameters(model=options.model))
     stage.load()
     write_items(transcribed(stage, options.data), options.out)
 

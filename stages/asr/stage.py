@@ -52,7 +52,7 @@ class CtcParameters(AsrParameters):
         0.0, description="of decoder beam: added for each word; higher gives more, shorter words"
     )
     beam_size: int = Field(
-        200,
+        400,
         ge=1,
         description="of decoders prefix and beam: readings of a segment kept from frame to frame",
     )
