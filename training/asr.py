@@ -82,9 +82,10 @@ class Targets:
 class Trainer:
     """The network, its running average, two optimisers, the frontend and the targets."""
 
-    def __init__(self, network: CtcNetwork, targets: Targets) -> None:
+    def __init__(self, network: CtcNetwork, targets: Targets, strength: float = 1.0) -> None:
         self.network = network
         self.targets = targets
+        self.strength = strength  # of what is done to features
         self.average = AveragedModel(network, avg_fn=_follow, use_buffers=True)
         self.fbank = Fbank(FbankOptions())
         # Muon turns the large matrices; everything else is left to AdamW.
@@ -108,11 +109,12 @@ class Trainer:
 
     def views(self, features: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Two of every utterance, each stretched and masked in its own way: [2 B, F, M], [2 B]."""
-        features, counts = spec_augment.hurry(features, counts)
+        features, counts = spec_augment.hurry(features, counts, self.strength)
         features, counts = features.repeat(2, 1, 1), counts.repeat(2)
-        factors = spec_augment.factors(len(features))
+        factors = spec_augment.factors(len(features), self.strength)
         stretched = spec_augment.stretch(features, factors, self.fbank.options)
-        return spec_augment.mask(self.network.normalise(stretched, counts), counts), counts
+        normal = self.network.normalise(stretched, counts)
+        return spec_augment.mask(normal, counts, self.strength), counts
 
     def step(
         self, features: Tensor, counts: Tensor, texts: list[str], mmi: bool
@@ -231,7 +233,7 @@ def train(options: argparse.Namespace) -> None:
     files += [folder / "recorded.pcm" for folder in (options.out / "cache", *options.more)]
     sample = held_out_sample(options.data, 25) if distributed.first() else []
     targets = Targets([item.text for item in read_items(files)], options.seed)
-    trainer = Trainer(initial(options), targets)
+    trainer = Trainer(initial(options), targets, options.strength)
 
     def export() -> dict[str, float]:
         trainer.export(options.out / "model")
@@ -273,6 +275,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--dropout", type=float, default=0.0, help="0 suits under ten epochs")
+    parser.add_argument(
+        "--strength", type=float, default=1.0, help="of masks and stretches; 0: none"
+    )
     parser.add_argument("--batch-seconds", type=float, default=150.0, help="of both views")
     parser.add_argument("--synthetic-share", type=float, default=0.7, help="hours per real hour")
     parser.add_argument("--seed", type=int, default=0)

@@ -16,14 +16,14 @@ from stages.audio.features import FbankOptions, mel_edges, mel_scale
 
 _WARPED_UP_TO_HZ = 4800.0  # which a stretched vocal tract moves in proportion, and the rest less
 _MOST = 0.12
-_SLOWEST, _FASTEST = 0.85, 1.25
+_SLOWER, _FASTER = 0.15, 0.25
 _BANDS, _BAND_BINS = 2, 24
 _GAP_EVERY, _GAP_FRAMES = 100, 35
 
 
-def factors(batch: int) -> Tensor:
-    """Drawn for `stretch`: [B], vocal tracts up to 12 % longer or shorter."""
-    return 1 + _MOST * (2 * torch.rand(batch) - 1)
+def factors(batch: int, strength: float = 1.0) -> Tensor:
+    """Drawn for `stretch`: [B], vocal tracts up to 12 % longer or shorter, times the strength."""
+    return 1 + strength * _MOST * (2 * torch.rand(batch) - 1)
 
 
 def stretch(features: Tensor, factor: Tensor, options: FbankOptions) -> Tensor:
@@ -46,10 +46,10 @@ def _places(factor: float, options: FbankOptions) -> NDArray[np.float64]:
     return np.interp(mel_scale(heard), edges[1:-1], np.arange(len(hertz)))
 
 
-def hurry(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+def hurry(features: Tensor, lengths: Tensor, strength: float = 1.0) -> tuple[Tensor, Tensor]:
     """Features [B, F, M] of lengths [B], each said 0.85 to 1.25 times as fast at the same pitch,
-    and their new lengths."""
-    factor = _SLOWEST + (_FASTEST - _SLOWEST) * torch.rand(len(features))
+    or as far from 1 as the strength says, and their new lengths."""
+    factor = 1 + strength * ((_SLOWER + _FASTER) * torch.rand(len(features)) - _SLOWER)
     heard = (lengths / factor).long().clamp(min=1)
     place = torch.arange(int(heard.max()))[None, :] * factor[:, None]
     place = torch.minimum(place, lengths[:, None] - 1.0)
@@ -61,18 +61,19 @@ def hurry(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     return masked(said, heard), heard
 
 
-def mask(features: Tensor, lengths: Tensor) -> Tensor:
+def mask(features: Tensor, lengths: Tensor, strength: float = 1.0) -> Tensor:
     """Features [B, F, M] of lengths [B], with two bands of up to 24 bins and, every second, up to
-    0.35 s set to zero, the mean."""
+    0.35 s set to zero, the mean; both times the strength."""
+    widest, longest = round(strength * _BAND_BINS), round(strength * _GAP_FRAMES)
     batch, frames, bins = features.shape
     keep = torch.ones(batch, frames, bins, dtype=torch.bool)
     for _ in range(_BANDS):
-        width = torch.randint(0, _BAND_BINS + 1, (batch, 1))
+        width = torch.randint(0, widest + 1, (batch, 1))
         start = (torch.rand(batch, 1) * (bins - width)).long()
         band = torch.arange(bins)[None, :]
         keep &= ~((band >= start) & (band < start + width))[:, None, :]
     for _ in range(max(1, frames // _GAP_EVERY)):
-        width = torch.randint(0, _GAP_FRAMES + 1, (batch, 1))
+        width = torch.randint(0, longest + 1, (batch, 1))
         start = (torch.rand(batch, 1) * lengths[:, None]).long()
         time_axis = torch.arange(frames)[None, :]
         keep &= ~((time_axis >= start) & (time_axis < start + width))[:, :, None]

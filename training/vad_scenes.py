@@ -27,9 +27,10 @@ from training.splits import is_held_out, read_manifest
 RATE = 16000
 SHIFT = 160
 MARGIN = 30  # frames of near-silence on both sides of a clip: the teacher's onsets need them
-EMPTY, BABBLE = 0.3, 0.25  # scenes without a speaker, and how many of these in a crowd
-BYSTANDERS = 0.4  # of the scenes in which somebody talks
-BYSTANDERS_DB = (14.0, 36.0)  # below those who talk: nothing that a transcript should hold
+EMPTY, BABBLE = 0.3, 0.1  # scenes without a speaker, and how many of these in a crowd
+OVERLAPPED = 0.3  # of the scenes in which somebody talks: two do, at once
+BYSTANDERS = 0.4  # of them, too
+BYSTANDERS_DB = (22.0, 40.0)  # below those who talk: nothing that a transcript should hold
 QUIET_DB = 40.0  # below a clip's loud frames: silence, whatever the teacher says
 HOURS = {
     "asr-en-train-clean-5": 2.0,
@@ -124,6 +125,8 @@ class Scenes:
         spoken = rng.random() > EMPTY
         if spoken:
             self._talk(speech, silence)
+            if rng.random() < OVERLAPPED:
+                self._talk(speech, silence)
         elif snr is None and rng.random() < BABBLE:
             speech = self._babble(length)
         if rng.random() < 0.45:
