@@ -2,8 +2,9 @@
 
     python -m benchmarks.asr --data ../shared/data [--model bundled/en-ctc] [--each 200]
 
-The whole stage runs, one segment an utterance. The demo meeting is cut at the reference's pauses;
-its engines' own word times are the reference for the starts and ends of recognised words.
+The whole stage runs, one segment an utterance. AMI's excerpts are cut at the pauses of their RTTM,
+the demo meeting at those of its words; its engines' own word times are the reference for the starts
+and ends of recognised words.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import jiwer
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pyannote.core import Segment, Timeline
 
+from benchmarks.vad import Memory, read
 from pipeline.records import Span, Word
 from pipeline.stage import Audio, Block, Inputs
 from stages.asr.stage import CtcAsr, CtcParameters
@@ -37,6 +40,8 @@ GROUPS = {
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 GAP_MS = 1000  # between the utterances of a group, joined to one recording
 PAUSE_MS = 400  # at which the demo's reference is cut into segments
+AMI_SPEAKERS = 25
+EXCERPT_PAUSE_S, EXCERPT_EDGE_MS = 0.3, 100  # at which AMI's is, and what is left around it
 
 
 class Joined:
@@ -102,6 +107,31 @@ def score(stage: CtcAsr, utterances: list[Utterance]) -> Result:
     return Result([spoken(row.text) for row in utterances], heard, audio, work)
 
 
+def excerpts(stage: CtcAsr, data: Path) -> Result:
+    """AMI's: the words of all speakers by start, the speech of any of them as segments."""
+    reference, heard, audio, work = [], [], 0.0, 0.0
+    for path in sorted((data / "meetings-ami").glob("*.rttm")):
+        samples = read(path.with_suffix(".flac"))
+        rows = [tuple(map(float, line.split()[3:5])) for line in path.read_text().splitlines()]
+        speech = Timeline([Segment(start, start + length) for start, length in rows])
+        edges = [(1000 * s.start, 1000 * s.end) for s in speech.support(EXCERPT_PAUSE_S)]
+        segments = tuple(
+            Span(
+                max(0, int(a) - EXCERPT_EDGE_MS), min(int(b) + EXCERPT_EDGE_MS, len(samples) // 16)
+            )
+            for a, b in edges
+        )
+        began = time.perf_counter()
+        found = recognise(stage, Memory(samples), segments)
+        work += time.perf_counter() - began
+        words = map(json.loads, path.with_suffix(".words.jsonl").read_text().splitlines())
+        said = sorted((w for w in words if not w["punctuation"]), key=lambda w: w["start"])
+        reference.append(" ".join(spoken(word["word"]) for word in said))
+        heard.append(" ".join(word.text for word in found))
+        audio += len(samples) / 16000
+    return Result(reference, heard, audio, work)
+
+
 def demo_reference() -> list[Word]:
     """The demo's words by start, as `spoken` writes them."""
     rows = map(json.loads, (DEMO / "meeting.words.jsonl").read_text().splitlines())
@@ -153,13 +183,17 @@ def main() -> None:
     print(f"{'group':24}{'speakers':>9}{'words':>8}{'WER %':>8}{'CER %':>8}{'RTF':>9}")
     for name, folder in GROUPS.items():
         utterances = held_out(arguments.data, folder, arguments.each)
-        result = score(stage, utterances)
-        words = sum(len(text.split()) for text in result.reference)
-        wer, cer = (100 * f(result.reference, result.heard) for f in (jiwer.wer, jiwer.cer))
         speakers = len({row.speaker for row in utterances})
-        speed = result.work / result.audio
-        print(f"{name:24}{speakers:9}{words:8}{wer:8.1f}{cer:8.1f}{speed:9.4f}")
+        show(name, speakers, score(stage, utterances))
+    show("AMI excerpts", AMI_SPEAKERS, excerpts(stage, arguments.data))
     demo(stage)
+
+
+def show(name: str, speakers: int, result: Result) -> None:
+    words = sum(len(text.split()) for text in result.reference)
+    wer, cer = (100 * f(result.reference, result.heard) for f in (jiwer.wer, jiwer.cer))
+    speed = result.work / result.audio
+    print(f"{name:24}{speakers:9}{words:8}{wer:8.1f}{cer:8.1f}{speed:9.4f}")
 
 
 def demo(stage: CtcAsr) -> None:
