@@ -119,13 +119,14 @@ class Scenes:
         return response / np.float32(np.sqrt(np.square(response).sum()))
 
     def draw(self, snr: float | None = None) -> tuple[Samples, Samples]:
-        """`snr` in dB puts one background there; without it, none to two lie at 0 to 25 dB."""
+        """`snr` in dB puts one background behind one speaker after the other; without it, none to
+        two lie at 0 to 25 dB, and others may talk as well."""
         rng, length = self.rng, self.frames * SHIFT + 240
         speech, silence = np.zeros(length, np.float32), np.ones(self.frames, np.float32)
         spoken = rng.random() > EMPTY
         if spoken:
             self._talk(speech, silence)
-            if rng.random() < OVERLAPPED:
+            if snr is None and rng.random() < OVERLAPPED:
                 self._talk(speech, silence)
         elif snr is None and rng.random() < BABBLE:
             speech = self._babble(length)
