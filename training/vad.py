@@ -43,7 +43,7 @@ BATCH = 8
 PEAK_RATE = 3e-3
 WARM_UP = 50  # steps
 CALIBRATION = 30  # batches
-MISS_WEIGHT = 0.4  # of frames; what lies around speech is kept by the decision anyway
+MISS_WEIGHT = 0.5  # of frames; what lies around speech is kept by the decision anyway
 THRESHOLD = math.log(0.8 / 0.2)  # speech exceeds silence by 0.6
 
 
