@@ -61,3 +61,11 @@ def test_hurried_speech_is_shorter_and_whole() -> None:
     for row, before, after in zip(said[..., 0], lengths, heard, strict=True):
         assert row[0] == 0 and before - 2.5 < row[after - 1] + 1 <= before, "from end to end"
         assert not row[after:].any()
+
+
+def test_without_strength_nothing_is_done() -> None:
+    features, lengths = torch.randn(3, 50, 80), torch.tensor([50, 50, 50])
+    said, heard = hurry(features, lengths, strength=0)
+    assert torch.equal(heard, lengths) and torch.equal(said, features)
+    assert torch.equal(mask(features, lengths, strength=0), features)
+    assert torch.equal(factors(3, strength=0), torch.ones(3))
