@@ -126,7 +126,7 @@ def excerpts(stage: CtcAsr, data: Path) -> Result:
         work += time.perf_counter() - began
         words = map(json.loads, path.with_suffix(".words.jsonl").read_text().splitlines())
         said = sorted((w for w in words if not w["punctuation"]), key=lambda w: w["start"])
-        reference.append(" ".join(spoken(word["word"]) for word in said))
+        reference.append(" ".join(filter(None, (spoken(word["word"]) for word in said))))
         heard.append(" ".join(word.text for word in found))
         audio += len(samples) / 16000
     return Result(reference, heard, audio, work)
