@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,14 +21,14 @@ import jiwer
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pyannote.core import Segment, Timeline
 
-from benchmarks.vad import Memory, read
+from benchmarks.vad import read, span
+from jobs.references import Scored, read_references
 from pipeline.records import Span, Word
 from pipeline.stage import Audio, Block, Inputs
 from stages.asr.stage import CtcAsr, CtcParameters
 from stages.audio.decode import AudioSource
-from training.asr_data import load_audio, spoken
+from training.asr_data import Memory, load_audio, spoken
 from training.splits import Utterance, is_held_out, read_manifest
 
 GROUPS = {
@@ -39,9 +39,8 @@ GROUPS = {
 }
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 GAP_MS = 1000  # between the utterances of a group, joined to one recording
-PAUSE_MS = 400  # at which the demo's reference is cut into segments
-AMI_SPEAKERS = 25
-EXCERPT_PAUSE_S, EXCERPT_EDGE_MS = 0.3, 100  # at which AMI's is, and what is left around it
+PAUSE_MS, EDGE_MS = 400, 150  # at which the demo's reference is cut, what is left around it
+EXCERPT_PAUSE_MS, EXCERPT_EDGE_MS = 300, 100  # the same of AMI's
 
 
 class Joined:
@@ -107,26 +106,18 @@ def score(stage: CtcAsr, utterances: list[Utterance]) -> Result:
     return Result([spoken(row.text) for row in utterances], heard, audio, work)
 
 
-def excerpts(stage: CtcAsr, data: Path) -> Result:
-    """AMI's: the words of all speakers by start, the speech of any of them as segments."""
+def excerpts(stage: CtcAsr, folder: Path, references: Mapping[str, Scored]) -> Result:
+    """Of meetings: the words of all speakers by start, the speech of any of them as segments."""
     reference, heard, audio, work = [], [], 0.0, 0.0
-    for path in sorted((data / "meetings-ami").glob("*.rttm")):
-        samples = read(path.with_suffix(".flac"))
-        rows = [tuple(map(float, line.split()[3:5])) for line in path.read_text().splitlines()]
-        speech = Timeline([Segment(start, start + length) for start, length in rows])
-        edges = [(1000 * s.start, 1000 * s.end) for s in speech.support(EXCERPT_PAUSE_S)]
-        segments = tuple(
-            Span(
-                max(0, int(a) - EXCERPT_EDGE_MS), min(int(b) + EXCERPT_EDGE_MS, len(samples) // 16)
-            )
-            for a, b in edges
-        )
+    for name, scored in sorted(references.items()):
+        samples = read(folder / f"{name}.flac")
+        speech = [span(part.start, part.end) for part in scored.speech.get_timeline()]
+        segments = stretches(speech, EXCERPT_PAUSE_MS, EXCERPT_EDGE_MS)
         began = time.perf_counter()
         found = recognise(stage, Memory(samples), segments)
         work += time.perf_counter() - began
-        words = map(json.loads, path.with_suffix(".words.jsonl").read_text().splitlines())
-        said = sorted((w for w in words if not w["punctuation"]), key=lambda w: w["start"])
-        reference.append(" ".join(filter(None, (spoken(word["word"]) for word in said))))
+        said = sorted(scored.words or (), key=lambda word: word.start)
+        reference.append(" ".join(filter(None, (spoken(word.text) for word in said))))
         heard.append(" ".join(word.text for word in found))
         audio += len(samples) / 16000
     return Result(reference, heard, audio, work)
@@ -139,15 +130,15 @@ def demo_reference() -> list[Word]:
     return sorted(words, key=lambda word: word.start)
 
 
-def demo_segments(reference: list[Word]) -> tuple[Span, ...]:
-    """The stretches between the reference's pauses, with 150 ms on either side."""
+def stretches(spans: Iterable[Span | Word], pause: int, edge: int) -> tuple[Span, ...]:
+    """What lies between pauses of `pause` ms, with `edge` ms on either side; `spans` by start."""
     segments: list[Span] = []
-    for word in reference:
-        if segments and word.start - segments[-1].end < PAUSE_MS:
-            segments[-1] = Span(segments[-1].start, max(segments[-1].end, word.end))
+    for each in spans:
+        if segments and each.start - segments[-1].end < pause:
+            segments[-1] = Span(segments[-1].start, max(segments[-1].end, each.end))
         else:
-            segments.append(Span(word.start, word.end))
-    return tuple(Span(max(0, s.start - 150), s.end + 150) for s in segments)
+            segments.append(Span(each.start, each.end))
+    return tuple(Span(max(0, s.start - edge), s.end + edge) for s in segments)
 
 
 def deviations(reference: list[Word], words: tuple[Word, ...]) -> NDArray[np.int64]:
@@ -185,7 +176,10 @@ def main() -> None:
         utterances = held_out(arguments.data, folder, arguments.each)
         speakers = len({row.speaker for row in utterances})
         show(name, speakers, score(stage, utterances))
-    show("AMI excerpts", AMI_SPEAKERS, excerpts(stage, arguments.data))
+    folder = arguments.data / "meetings-ami"
+    references = read_references(folder, ())
+    speakers = len({label for each in references.values() for label in each.speech.labels()})
+    show("AMI excerpts", speakers, excerpts(stage, folder, references))
     demo(stage)
 
 
@@ -200,7 +194,7 @@ def demo(stage: CtcAsr) -> None:
     """WER and word times on the demo meeting."""
     reference = demo_reference()
     audio = AudioSource(str(DEMO / "meeting.opus"), AudioSource.parameters_type())
-    segments = demo_segments(reference)
+    segments = stretches(reference, PAUSE_MS, EDGE_MS)
     words = recognise(stage, audio, segments)
     texts = [" ".join(word.text for word in found) for found in (reference, words)]
     wer, cer = 100 * jiwer.wer(*texts), 100 * jiwer.cer(*texts)

@@ -25,13 +25,14 @@ from pyannote.metrics.detection import DetectionCostFunction
 
 from benchmarks.peers import silero
 from pipeline.records import Span
-from pipeline.stage import Block, Inputs
+from pipeline.stage import Inputs
 from stages.audio.features import Fbank
 from stages.models import ModelFolder, locate
 from stages.vad.endpoint import speech_frames
 from stages.vad.fsmn import load_fsmn
 from stages.vad.posteriors import Window, posteriors
 from stages.vad.stage import FsmnVad, FsmnVadParameters
+from training.asr_data import Memory
 from training.splits import is_held_out, read_manifest
 from training.vad_scenes import Scenes, label, noises
 
@@ -40,17 +41,6 @@ MISS_WEIGHT = 0.75  # as NIST's OpenSAT weighs them: a lost word cannot be had b
 WORD_COVER = 0.8  # a word is lost where less of it lies inside a segment
 SNRS = (0, 5, 10, 15, 25)
 Samples = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Samples as a recording."""
-
-    samples: Samples
-
-    def blocks(self) -> Iterator[Block]:
-        for start in range(0, len(self.samples), 60 * RATE):
-            yield Block(start, self.samples[start : start + 60 * RATE])
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from torch.nn.functional import ctc_loss
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from stages.asr.ctc_network import CtcNetwork, NetworkOptions
+from stages.asr.ctc_network import CtcNetwork, NetworkOptions, masked
 from stages.audio.features import Fbank, FbankOptions
 from stages.models import save_model
 from training import distributed, spec_augment
@@ -174,9 +174,7 @@ def disagreement(log_probs: Tensor, counts: Tensor) -> Tensor:
     """How far the views, the first and the second half of [2 B, T, V], are apart: the divergence
     of each from the other, which is held still, summed over frames."""
     other = log_probs.detach().roll(len(log_probs) // 2, dims=0)
-    divergence = (other.exp() * (other - log_probs)).sum(dim=-1)
-    real = torch.arange(log_probs.shape[1])[None, :] < counts[:, None]
-    return (divergence * real).sum()
+    return masked(other.exp() * (other - log_probs), counts).sum()
 
 
 def _follow(average: Tensor, now: Tensor, steps: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from pipeline.stage import Block
 from stages.audio.features import Fbank, FbankOptions
 from training.rooms import Room, impulse_response, reverberate, room_noise
 from training.splits import Utterance, is_held_out, read_manifest
@@ -47,6 +48,17 @@ class Item:
     samples: int
     text: str
     recorded: bool
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Samples as a recording."""
+
+    samples: Samples
+
+    def blocks(self) -> Iterator[Block]:
+        for start in range(0, len(self.samples), 60 * SAMPLE_RATE):
+            yield Block(start, self.samples[start : start + 60 * SAMPLE_RATE])
 
 
 def spoken(text: str) -> str:

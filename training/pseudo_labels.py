@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,23 +21,13 @@ from rich.console import Console
 from rich.progress import track
 
 from pipeline.records import Span
-from pipeline.stage import Block, Inputs
+from pipeline.stage import Inputs
 from stages.asr.stage import CtcAsr, CtcParameters
-from training.asr_data import Samples, load_audio, write_items
+from training.asr_data import Memory, Samples, load_audio, write_items
 from training.splits import is_held_out, read_manifest
 
 UNTRANSCRIBED = "speakers-librispeech"
 LEAST_CONFIDENCE = 0.65  # the mean over an utterance's words; few fall below
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """A recording of one block, a whole number of ms long."""
-
-    samples: Samples
-
-    def blocks(self) -> Iterator[Block]:
-        yield Block(0, self.samples)
 
 
 def transcribed(stage: CtcAsr, data: Path) -> Iterator[tuple[Samples, str]]:
@@ -49,9 +38,9 @@ def transcribed(stage: CtcAsr, data: Path) -> Iterator[tuple[Samples, str]]:
         rows, "listening", console=console, transient=True, disable=not console.is_terminal
     ):
         samples = load_audio(row.audio)
-        samples = samples[: len(samples) // 16 * 16]
+        samples = samples[: len(samples) // 16 * 16]  # whole ms
         segments = (Span(0, len(samples) // 16),)
-        words = stage.run(Inputs(Utterance(samples), {"vad": segments}))
+        words = stage.run(Inputs(Memory(samples), {"vad": segments}))
         if words and np.mean([word.confidence for word in words]) >= LEAST_CONFIDENCE:
             yield samples, " ".join(word.text for word in words)
 

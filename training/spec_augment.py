@@ -31,10 +31,7 @@ def stretch(features: Tensor, factor: Tensor, options: FbankOptions) -> Tensor:
     times `factor` [B] at that frequency: above 1 a longer vocal tract."""
     places = np.stack([_places(float(one), options) for one in factor])
     place = torch.from_numpy(places).to(features.dtype)
-    below = place.long().clamp(max=features.shape[-1] - 2)
-    at = below[:, None, :].expand_as(features)
-    share = (place - below)[:, None, :]
-    return torch.lerp(features.gather(2, at), features.gather(2, at + 1), share)
+    return _read(features, place, axis=2)
 
 
 def _places(factor: float, options: FbankOptions) -> NDArray[np.float64]:
@@ -53,12 +50,18 @@ def hurry(features: Tensor, lengths: Tensor, strength: float = 1.0) -> tuple[Ten
     heard = (lengths / factor).long().clamp(min=1)
     place = torch.arange(int(heard.max()))[None, :] * factor[:, None]
     place = torch.minimum(place, lengths[:, None] - 1.0)
-    below = place.long().clamp(max=max(0, features.shape[1] - 2))
-    share = (place - below)[:, :, None]
-    at = below[:, :, None].expand(-1, -1, features.shape[2])
-    above = (at + 1).clamp(max=features.shape[1] - 1)
-    said = torch.lerp(features.gather(1, at), features.gather(1, above), share)
-    return masked(said, heard), heard
+    return masked(_read(features, place, axis=1), heard), heard
+
+
+def _read(features: Tensor, place: Tensor, axis: int) -> Tensor:
+    """Features [B, F, M] at places with a fraction, [B, N], along frames (1) or bins (2)."""
+    last = features.shape[axis] - 1
+    below = place.long().clamp(max=max(0, last - 1))
+    shape = [*features.shape]
+    shape[axis] = place.shape[1]
+    at, share = (each.unsqueeze(3 - axis).expand(shape) for each in (below, place - below))
+    above = (at + 1).clamp(max=last)
+    return torch.lerp(features.gather(axis, at), features.gather(axis, above), share)
 
 
 def mask(features: Tensor, lengths: Tensor, strength: float = 1.0) -> Tensor:
