@@ -115,7 +115,7 @@ def test_the_reference_segments_whatever_the_block_size(
         Span(*pair) for pair in json.loads((published / "vad_example.segments.json").read_text())
     ]
     raw = np.frombuffer((published / "vad_example.wav").read_bytes()[44:], np.int16)
-    parameters = {"model": str(published), "block_ms": block_ms}
+    parameters = {"model": str(published), "block_ms": block_ms, "faint_threshold": 0.6}
     as_read = detect(raw.astype(np.float32) / 32768, max_single_segment_time=60_000, **parameters)
     assert as_read == reference
     last = Span(reference[-1].start, 70_450)
@@ -224,12 +224,33 @@ def test_frames_below_the_decibel_threshold_are_no_speech() -> None:
     assert segments(silence, decibel, options) == (Span(2740, 6000),)
 
 
+@pytest.mark.parametrize(
+    ("level", "silence", "counts"),
+    [(-55.0, 0.05, False), (-55.0, 0.01, True), (-40.0, 0.05, True), (-55.0, 0.3, False)],
+)
+def test_what_is_as_quiet_as_the_room_has_to_be_surer(
+    level: float, silence: float, counts: bool
+) -> None:
+    """Speech at -30 dB over a room of -70 dB, then something between them."""
+    decibel = np.repeat([-30.0, -70.0, level, -70.0], 500).astype(np.float32)
+    posterior = np.repeat([0.01, 0.99, silence, 0.99], 500).astype(np.float32)
+    found = segments(posterior, decibel, EndpointOptions(faint_threshold=0.96))
+    assert len(found) == 1 + counts
+    assert found[0].start == 0
+
+
+def test_where_everything_is_quiet_nothing_is_faint() -> None:
+    decibel, posterior = np.full(600, -70.0, np.float32), np.full(600, 0.1, np.float32)
+    found = segments(posterior, decibel, EndpointOptions(faint_threshold=0.96))
+    assert found == (Span(0, 6000),)
+
+
 def test_hours_are_decided_in_seconds() -> None:
     frames = 6 * 360_000  # a loop over frames takes some minutes on a busy machine
     periodic = (np.arange(frames) // 400 % 2).astype(np.float32)
     started = time.process_time()
     for silence in (periodic, np.zeros(frames, np.float32), np.ones(frames, np.float32)):
-        segments(silence, silence, EndpointOptions())
+        segments(silence, silence, EndpointOptions(faint_threshold=0.96))
     assert time.process_time() - started < 5
 
 

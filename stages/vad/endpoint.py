@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.records import Span
+from stages.vad.faint import faint
 
 FRAME_MS = 10
 _SEARCH = 1024  # frames looked through at first for a segment; doubled until it has ended
@@ -23,12 +24,14 @@ class EndpointOptions:
     """Times in ms, named as in FunASR's `model_conf`; the defaults are its published ones.
 
     A frame is speech where its posterior of speech exceeds that of silence by
-    `speech_noise_threshold` and its energy reaches `decibel_threshold`. The sliding window
+    `speech_noise_threshold` and its energy reaches `decibel_threshold`; a faint one (`faint.py`,
+    not FunASR's) by `faint_threshold`, where that is more. The sliding window
     turns to speech, and back, at so many ms of speech frames in it. `max_single_segment_time`
     ends a segment wherever that finds it; None: a segment lasts as long as the speech.
     """
 
     speech_noise_threshold: float = 0.6
+    faint_threshold: float = 0.6
     decibel_threshold: float = -100.0
     window_size: int = 200
     sil_to_speech_time: int = 150
@@ -64,7 +67,11 @@ def speech_frames(
     """Which frames count as speech; [F]."""
     posterior = silence.astype(np.float64)
     likely: NDArray[np.bool_] = 1.0 - posterior >= posterior + options.speech_noise_threshold
-    return likely & (decibel >= options.decibel_threshold)
+    likely &= decibel >= options.decibel_threshold
+    if options.faint_threshold > options.speech_noise_threshold:
+        sure = 1.0 - posterior >= posterior + options.faint_threshold
+        likely &= sure | ~faint(decibel, likely)
+    return likely
 
 
 def segments(

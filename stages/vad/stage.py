@@ -19,7 +19,7 @@ from stages.vad.splitting import split_long
 
 
 class FsmnVadParameters(Parameters):
-    """Times in ms; the decision's names and defaults are FunASR's."""
+    """Times in ms; the decision's names and defaults are FunASR's, but for faint frames."""
 
     speed_only: ClassVar[frozenset[str]] = frozenset({"block_ms"})
 
@@ -29,6 +29,13 @@ class FsmnVadParameters(Parameters):
     speech_noise_threshold: float = Field(
         0.6,
         description="by how much speech must be likelier than silence for a frame to count",
+        ge=-1.0,
+        le=1.0,
+    )
+    faint_threshold: float = Field(
+        0.96,
+        description="the same for a frame hardly louder than the room, and 15 dB or more below the "
+        "recording's louder speech; FunASR asks no more of it than of any other (0.6)",
         ge=-1.0,
         le=1.0,
     )
@@ -59,6 +66,7 @@ class FsmnVadParameters(Parameters):
         """The decision's part; segments are cut by `max_single_segment_time` alone."""
         return EndpointOptions(
             speech_noise_threshold=self.speech_noise_threshold,
+            faint_threshold=self.faint_threshold,
             decibel_threshold=self.decibel_threshold,
             window_size=self.window_size,
             sil_to_speech_time=self.sil_to_speech_time,
@@ -74,7 +82,7 @@ class FsmnVad(WithModel, BatchedStage[FsmnVadParameters, tuple[Span, ...], Windo
 
     package = "stages.vad"
     needs: ClassVar[tuple[str, ...]] = ("audio",)
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     parameters_type: ClassVar[type[Parameters]] = FsmnVadParameters
     artifact_type = tuple[Span, ...]
 
