@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.punctuation import NoAudio, punctuate, score, with_errors, without_pauses
+from benchmarks.punctuation import NoAudio, condition, punctuate, score, with_errors
 from pipeline.errors import ModelError
 from pipeline.records import Sentence, Word
 from pipeline.stage import Inputs
@@ -26,6 +26,7 @@ from stages.punctuation.stage import (
     window_starts,
 )
 from training.punctuation_text import documents, label, part
+from training.punctuation_timed import without_times
 
 CHINESE_MARKS = ("<unk>", "_", "\uff0c", "\u3002", "\uff1f", "\u3001")
 
@@ -184,14 +185,13 @@ def test_transcripts_become_what_a_recogniser_hears() -> None:
 
 
 def test_scores_on_unseen_meetings(stage: CtTransformerPunctuation, shared_data: Path) -> None:
-    text = label(part(documents(shared_data, "meetings"), "held-out"))
-    words = without_pauses(text.words)
-    result = score(stage, words, np.array(text.marks), np.array(text.cases))
+    text = without_times(label(part(documents(shared_data, "meetings"), "held-out")))
+    result = score(stage, *condition(text))
     assert result.marks[","] > 0.33
     assert result.marks["."] > 0.60
     assert result.marks["?"] > 0.35
     assert result.case > 0.89
-    noisy = score(stage, *with_errors(text, seed=1))
+    noisy = score(stage, *condition(with_errors(text, seed=1)))
     assert noisy.marks["."] > 0.53
     assert noisy.case > 0.88
 
@@ -207,9 +207,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_fifty_thousand_words_in_reasonable_time(stage: CtTransformerPunctuation) -> None:
-    words = ("and then we asked the board what it thinks about the new plan " * 4000).split()
+    words = spoken("and then we asked the board what it thinks about the new plan " * 4000)
     began = time.process_time()
-    assert len(punctuate(stage, without_pauses(words[:50000]))) == 50000
+    assert len(punctuate(stage, words[:50000])) == 50000
     assert time.process_time() - began < 20
 
 

@@ -1,4 +1,6 @@
-"""Trains the bundled CT-Transformer: marks and case of English words, from transcripts.
+"""Trains the bundled CT-Transformer: marks and case of English words, from transcripts, and from
+the pauses of those that have times. Words without times get pauses drawn as those of AMI's meetings
+are before the same mark, or none.
 
     python -m training.punctuation --data ../shared/data --out DIR [--hours 0.6]
 
@@ -22,8 +24,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stages.models import save_model
+from stages.models import locate, save_model
 from stages.punctuation.ct_transformer import CtTransformer, CtTransformerConfig
+from stages.punctuation.pauses import CLASSES, pause_classes, usual_ms
 from stages.punctuation.vocabulary import Vocabulary, shape
 from training import distributed
 from training.punctuation_text import (
@@ -32,11 +35,13 @@ from training.punctuation_text import (
     MARKS,
     UNLABELLED,
     Labelled,
+    Part,
     documents,
     label,
     misrecognise,
     part,
 )
+from training.punctuation_timed import Timed, timed_meetings, without_times
 from training.run import Run, set_rate, warm_cosine
 
 WINDOW = 128  # words
@@ -46,7 +51,9 @@ SUFFIX_BUCKETS = 1024
 PEAK_RATE = 1.2e-3
 WARM_UP_STEPS = 200
 CASE_WEIGHT = 0.5
-MEETING_SHARE = 0.25  # of the samples; meetings are an eighth of the words
+SHARES = {"oral-arguments": 0.55, "meetings": 0.15, "timed": 0.3}  # of the samples
+UNTOLD_SHARE = 0.4  # of the samples have no times
+DRAWN = 4096  # pauses of each mark
 FORGOTTEN = 0.03  # known words shown as unknown ones, so that the shared rows are trained
 NOISY_SHARE = 0.5  # of the samples get recognition errors:
 SUBSTITUTED, DELETED = 0.08, 0.04
@@ -59,18 +66,27 @@ SIZES = CtTransformerConfig(
     attention_heads=4,
     linear_units=768,
     num_blocks=4,
+    pause_classes=CLASSES,
 )
 
 
 @dataclass(frozen=True)
 class Stream:
     """A corpus as arrays of equal length: rows and unknown-word rows of the vocabulary
-    int64 [N], marks and cases int8 [N]."""
+    int64 [N], marks and cases int8 [N]; what each word usually takes, and the ms until the next
+    one begins, int64 [N] (all 0: not known)."""
 
     rows: NDArray[np.int64]
     fallbacks: NDArray[np.int64]
     marks: NDArray[np.int8]
     cases: NDArray[np.int8]
+    usual: NDArray[np.int64]
+    intervals: NDArray[np.int64]
+
+    @property
+    def pauses(self) -> NDArray[np.int64]:
+        """Classes of the pauses as they were, int64 [N]."""
+        return pause_classes(self.intervals, self.usual)
 
 
 def build_vocabulary(corpora: list[Labelled]) -> Vocabulary:
@@ -91,46 +107,77 @@ def casing_lexicon(corpora: list[Labelled]) -> dict[str, str]:
     return dict(sorted(best.items()))
 
 
-def stream(labelled: Labelled, vocabulary: Vocabulary) -> Stream:
+def transcripts(data: Path, name: Part) -> dict[str, Timed]:
+    """Every corpus of CORPORA, without times, and AMI's meetings as "timed"."""
+    untimed = {each: label(part(documents(data, each), name)) for each in CORPORA}
+    timed = {"timed": timed_meetings(data, name)}
+    return {each: without_times(text) for each, text in untimed.items()} | timed
+
+
+def stream(timed: Timed, vocabulary: Vocabulary) -> Stream:
+    labelled = timed.text
     fallback = {word: vocabulary.fallback(word) for word in set(labelled.words)}
     return Stream(
         rows=vocabulary.rows(labelled.words),
         fallbacks=np.array([fallback[word] for word in labelled.words], np.int64),
         marks=np.array(labelled.marks, np.int8),
         cases=labelled.case_targets(),
+        usual=usual_ms(labelled.words),
+        intervals=np.array(timed.intervals, np.int64),
     )
 
 
-def sample(source: Stream, rng: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
-    """WINDOW words from a random place: rows, marks, cases."""
+def pauses_by_mark(timed: Stream, rng: np.random.Generator) -> NDArray[np.int64]:
+    """ms that a word took longer than usual, before each mark, as it was in `timed`: int64
+    [marks + 1, DRAWN]; the last row is for UNLABELLED."""
+    longer = (timed.intervals - timed.usual)[timed.intervals > 0]
+    marks = timed.marks[timed.intervals > 0]
+    labels = (*range(len(MARKS)), UNLABELLED)
+    return np.stack([rng.choice(longer[marks == label], DRAWN) for label in labels])
+
+
+def sample(
+    source: Stream, drawn: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[NDArray[np.int64], ...]:
+    """WINDOW words from a random place: rows, classes of pauses, marks, cases. `drawn` are pauses
+    by mark, for words that have no times."""
     span = WINDOW + WINDOW // 4  # what deletions may take
     at = int(rng.integers(len(source.rows) - span))
     here = slice(at, at + span)
     forgotten = rng.random(span) < FORGOTTEN
     rows = np.where(forgotten, source.fallbacks[here], source.rows[here])
     marks, cases = source.marks[here].astype(np.int64), source.cases[here].astype(np.int64)
+    usual, intervals = source.usual[here], source.intervals[here]
+    if rng.random() < UNTOLD_SHARE:
+        intervals = np.zeros(span, np.int64)
+    elif not intervals.any():
+        intervals = (usual + drawn[marks, rng.integers(DRAWN, size=span)]).clip(min=1)
     if rng.random() < NOISY_SHARE:
         heard = misrecognise(marks, SUBSTITUTED, DELETED, rng)
         others = source.rows[rng.integers(len(source.rows), size=len(heard.kept))]
         rows = np.where(heard.replaced, others, rows[heard.kept])
         cases = np.where(heard.replaced, UNLABELLED, cases[heard.kept])
         marks = heard.marks
-    return rows[:WINDOW], marks[:WINDOW], cases[:WINDOW]
+        usual, intervals = usual[heard.kept], heard.merged(intervals)
+    pauses = pause_classes(intervals, usual)
+    return rows[:WINDOW], pauses[:WINDOW], marks[:WINDOW], cases[:WINDOW]
 
 
-def batch(streams: dict[str, Stream], seed: Sequence[int]) -> tuple[Tensor, ...]:
+def batch(
+    streams: dict[str, Stream], drawn: NDArray[np.int64], seed: Sequence[int]
+) -> tuple[Tensor, ...]:
     """The batch of a step: the same whether or not the training was interrupted before it."""
     rng = np.random.default_rng(seed)
-    names = ["meetings" if rng.random() < MEETING_SHARE else "oral-arguments" for _ in range(BATCH)]
-    parts = zip(*(sample(streams[name], rng) for name in names), strict=True)
+    names = rng.choice(list(SHARES), BATCH, p=list(SHARES.values()))
+    parts = zip(*(sample(streams[name], drawn, rng) for name in names), strict=True)
     return tuple(torch.from_numpy(np.stack(rows)) for rows in parts)
 
 
 def loss_of(network: CtTransformer, examples: tuple[Tensor, ...]) -> Tensor:
-    rows, marks, cases = examples
+    rows, pauses, marks, cases = examples
     # The math kernel's backward pass is three times as fast in bfloat16 on a CPU.
     with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-        mark_logits, case_logits = network(rows, torch.full((len(rows),), rows.shape[1]))
+        mark_logits, case_logits = network(rows, torch.full((len(rows),), rows.shape[1]), pauses)
     assert case_logits is not None
     mark_loss, case_loss = (
         F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=UNLABELLED)
@@ -143,9 +190,13 @@ def predict(network: CtTransformer, source: Stream) -> tuple[Tensor, Tensor]:
     """Logits of the marks and cases of a whole stream [N, ...], windows without overlap."""
     network.eval()
     count = len(source.rows) // WINDOW
-    windows = torch.from_numpy(source.rows[: count * WINDOW]).view(count, WINDOW)
+    both = np.stack([source.rows, source.pauses])[:, : count * WINDOW]
+    windows = torch.from_numpy(both).view(2, count, WINDOW)
     with torch.inference_mode():
-        pairs = [network(rows, torch.full((len(rows),), WINDOW)) for rows in windows.split(BATCH)]
+        pairs = [
+            network(rows, torch.full((len(rows),), WINDOW), pauses)
+            for rows, pauses in windows.split(BATCH, dim=1)
+        ]
     network.train()
     return tuple(torch.cat(logits).flatten(0, 1) for logits in zip(*pairs, strict=True))
 
@@ -193,34 +244,48 @@ def balance(network: CtTransformer, sources: Sequence[Stream]) -> None:
         network.decoder.bias += torch.from_numpy(shift)
 
 
+def begin(initial: str | None, vocabulary: Vocabulary) -> CtTransformer:
+    """A new network, or one with the weights of `initial` ("bundled/NAME", or a folder), which may
+    not have read pauses yet. ValueError where that one has other words."""
+    network = CtTransformer(replace(SIZES, vocab_size=len(vocabulary)))
+    assert network.pause_embed is not None
+    torch.nn.init.normal_(network.embed.weight, std=1 / network.encoder.scale)
+    torch.nn.init.zeros_(network.pause_embed.weight)
+    if initial is not None:
+        folder = locate(initial, "stages.punctuation")
+        if json.loads(folder.file("tokens.json").read_text()) != list(vocabulary.tokens):
+            raise ValueError(f"{initial} was trained on other words")
+        state = {name: value.float() for name, value in folder.state_dict().items()}
+        network.load_state_dict(network.state_dict() | state)
+    return network
+
+
 def train(options: argparse.Namespace) -> None:
     """Runs in every worker."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    texts = {name: documents(options.data, name) for name in CORPORA}
-    labelled = {name: label(part(text, "train")) for name, text in texts.items()}
-    vocabulary = build_vocabulary(list(labelled.values()))
-    casing = casing_lexicon(list(labelled.values()))
-    streams = {name: stream(text, vocabulary) for name, text in labelled.items()}
-    tuning = {
-        name: stream(label(part(text, "development")), vocabulary) for name, text in texts.items()
-    }
-    network = CtTransformer(replace(SIZES, vocab_size=len(vocabulary)))
-    torch.nn.init.normal_(network.embed.weight, std=1 / network.encoder.scale)
+    trained, tuning = (transcripts(options.data, name) for name in ("train", "development"))
+    untimed = [trained[name].text for name in CORPORA]
+    vocabulary = build_vocabulary(untimed)
+    casing = casing_lexicon(untimed)
+    streams = {name: stream(timed, vocabulary) for name, timed in trained.items()}
+    unseen = {name: stream(timed, vocabulary) for name, timed in tuning.items()}
+    drawn = pauses_by_mark(streams["timed"], np.random.default_rng(options.seed))
+    network = begin(options.initial, vocabulary)
     optimizer = torch.optim.AdamW(
         network.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
 
     def export() -> dict[str, float]:
         write(options.out / "model", network, vocabulary, casing)
-        return evaluate(network, tuning)
+        return evaluate(network, unseen)
 
     parts = {"network": network, "optimizer": optimizer}
     run = Run(options.out, options.hours * 3600, parts, export)
     for done in run.steps():
-        set_rate(optimizer, PEAK_RATE * warm_cosine(run.step, done, WARM_UP_STEPS))
+        set_rate(optimizer, options.rate * warm_cosine(run.step, done, WARM_UP_STEPS))
         seed = (options.seed, distributed.rank(), run.step)
-        loss = loss_of(network, batch(streams, seed))
+        loss = loss_of(network, batch(streams, drawn, seed))
         optimizer.zero_grad()
         loss.backward()
         distributed.average_gradients(network)
@@ -228,7 +293,7 @@ def train(options: argparse.Namespace) -> None:
         optimizer.step()
         run.note(loss=loss.item())
     if distributed.first():
-        balance(network, list(tuning.values()))
+        balance(network, list(unseen.values()))
         run.log({"balanced": 1} | export())
 
 
@@ -247,6 +312,8 @@ def main() -> None:
     parser.add_argument("--data", type=path, required=True, help="the folder shared/data")
     parser.add_argument("--out", type=path, required=True)
     parser.add_argument("--hours", type=float, default=0.6)
+    parser.add_argument("--initial", help="bundled/NAME or a folder to begin from")
+    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the highest")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     distributed.add_arguments(parser)

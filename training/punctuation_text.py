@@ -176,6 +176,12 @@ class Misrecognised:
     replaced: NDArray[np.bool_]
     marks: NDArray[np.int64]
 
+    def merged(self, intervals: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The ms from each word's beginning to the next one's, of all words, as those from each
+        kept word's to the next kept one's, [K]."""
+        begins = np.append(0, np.cumsum(intervals))
+        return np.diff(begins[np.append(self.kept, len(intervals))])
+
 
 def misrecognise(
     marks: NDArray[np.int64], substituted: float, deleted: float, rng: np.random.Generator

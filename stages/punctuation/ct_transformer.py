@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from stages.sanm import SanmEncoder, SanmSizes
@@ -17,8 +18,9 @@ from stages.sanm import SanmEncoder, SanmSizes
 
 @dataclass(frozen=True)
 class CtTransformerConfig:
-    """Sizes, under FunASR's names in `config.yaml`. `case_list` is ours: empty for a model
-    without a case head. The first layer may widen `embed_unit` to `output_size`."""
+    """Sizes, under FunASR's names in `config.yaml`. `case_list` and `pause_classes` are ours:
+    empty and 0 for a model without a case head, or one that reads no pauses. The first layer may
+    widen `embed_unit` to `output_size`."""
 
     vocab_size: int
     punc_list: tuple[str, ...]
@@ -30,6 +32,7 @@ class CtTransformerConfig:
     num_blocks: int = 4
     kernel_size: int = 11
     sanm_shift: int = 0
+    pause_classes: int = 0
 
     @classmethod
     def from_yaml(cls, config: Mapping[str, Any], vocab_size: int) -> CtTransformerConfig:
@@ -47,6 +50,7 @@ class CtTransformerConfig:
             num_blocks=encoder["num_blocks"],
             kernel_size=encoder["kernel_size"],
             sanm_shift=encoder.get("sanm_shfit", 0),  # FunASR's spelling
+            pause_classes=model.get("pause_classes", 0),
         )
 
     @property
@@ -71,6 +75,7 @@ class CtTransformerConfig:
                 "att_unit": self.output_size,
                 "punc_list": list(self.punc_list),
                 "case_list": list(self.case_list),
+                "pause_classes": self.pause_classes,
             },
             "encoder": "SANMEncoder",
             "encoder_conf": {
@@ -93,15 +98,26 @@ class CtTransformer(nn.Module):
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.embed_unit)
+        self.pause_embed: nn.Embedding | None = None
+        if config.pause_classes:
+            self.pause_embed = nn.Embedding(config.pause_classes, config.embed_unit)
         self.encoder = SanmEncoder(config.encoder, dropout)
         self.decoder = nn.Linear(config.output_size, len(config.punc_list))
         self.case_decoder: nn.Linear | None = None
         if config.case_list:
             self.case_decoder = nn.Linear(config.output_size, len(config.case_list))
 
-    def forward(self, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, words: Tensor, lengths: Tensor, pauses: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """`words` int64 [B, T], `lengths` int64 [B] -> logits of the marks [B, T, P] and of the
-        case [B, T, C] (None without a case head). Past a row's length they mean nothing."""
-        hidden = self.encoder(self.embed(words), lengths)
+        case [B, T, C] (None without a case head). Past a row's length they mean nothing. `pauses`
+        int64 [B, T]: the class of the pause after each word, for a model that reads them."""
+        embedded = self.embed(words)
+        if self.pause_embed is not None:
+            embedded = embedded + self.pause_embed(
+                torch.zeros_like(words) if pauses is None else pauses
+            )
+        hidden = self.encoder(embedded, lengths)
         case = None if self.case_decoder is None else self.case_decoder(hidden)
         return self.decoder(hidden), case

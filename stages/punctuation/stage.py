@@ -2,7 +2,8 @@
 
 A recording is read in overlapping windows of the length that the network was trained on, and each
 word's scores come from the window in which it lies deepest; or on from each full stop, as FunASR
-reads (`sentence_cache.py`).
+reads (`sentence_cache.py`). The bundled model also reads how long the speaker paused after each
+word (`pauses.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from stages.models import ModelFolder, WithNetwork
 from stages.punctuation.casing import capitalised, read_lexicon, written
 from stages.punctuation.ct_transformer import CtTransformer, CtTransformerConfig
 from stages.punctuation.marks import MarkSet, decide
+from stages.punctuation.pauses import intervals, pause_classes, usual_ms
 from stages.punctuation.segmenting import Segment, check_segmenter, read_segmenter, tokenise
 from stages.punctuation.sentence_cache import read_on
 from stages.punctuation.vocabulary import Vocabulary
@@ -130,19 +132,22 @@ class Punctuator:
         return likeliest
 
     def scores(
-        self, words: Sequence[str], batch_size: int
+        self, words: Sequence[Word], batch_size: int
     ) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
         """Log-probabilities of the marks [N, P], and the likeliest case of each word [N]
         (None without a case head). N >= 1."""
-        rows = torch.from_numpy(self.vocabulary.rows(words)).to(self.device)
+        texts = [word.text for word in words]
+        rows = self.vocabulary.rows(texts)
+        pauses = pause_classes(intervals(words), usual_ms(texts))
         length = min(self.window, len(rows))
         starts = window_starts(len(rows), length)
-        windows = rows.unfold(0, length, 1)[torch.from_numpy(starts).to(self.device)]  # [W, length]
+        both = torch.from_numpy(np.stack([rows, pauses])).to(self.device).unfold(1, length, 1)
+        windows = both[:, torch.from_numpy(starts).to(self.device)]  # [2, W, length]
         keep = torch.from_numpy(deepest(starts, length, len(rows)))
         marks, cases = [], []
         with torch.inference_mode():
-            for batch in torch.split(windows, batch_size):
-                mark, case = self.network(batch, torch.full((len(batch),), length))
+            for batch, after in windows.split(batch_size, dim=1):
+                mark, case = self.network(batch, torch.full((len(batch),), length), after)
                 marks.append(mark.log_softmax(dim=-1).cpu())
                 cases.append(None if case is None else case.argmax(dim=-1).cpu())
         chosen = torch.cat(marks)[keep[:, 0], keep[:, 1]].numpy()
@@ -202,7 +207,7 @@ class CtTransformerPunctuation(WithNetwork, Stage[PunctuationParameters, tuple[S
         if self.parameters.reading == "sentences":
             chosen = self._punctuator.read_on(spoken)
         else:
-            scores, cases = self._punctuator.scores(spoken, self.parameters.batch_size)
+            scores, cases = self._punctuator.scores(words, self.parameters.batch_size)
             pauses = pauses_after(words) >= self.parameters.sentence_pause
             chosen = decide(scores, pauses, self.parameters.max_words, self._punctuator.marks)
         texts = self._punctuator.write(spoken, chosen, cases)
