@@ -19,6 +19,7 @@ from stages.models import save_model
 from stages.punctuation.casing import written
 from stages.punctuation.ct_transformer import CtTransformer, CtTransformerConfig
 from stages.punctuation.marks import MarkSet, decide
+from stages.punctuation.pauses import usual_ms
 from stages.punctuation.stage import (
     CtTransformerPunctuation,
     PunctuationParameters,
@@ -26,7 +27,7 @@ from stages.punctuation.stage import (
     window_starts,
 )
 from training.punctuation_text import documents, label, part
-from training.punctuation_timed import without_times
+from training.punctuation_timed import Token, heard, timed_meetings, without_times
 
 CHINESE_MARKS = ("<unk>", "_", "\uff0c", "\u3002", "\uff1f", "\u3001")
 
@@ -47,6 +48,20 @@ def spoken(text: str, word_ms: int = 300) -> tuple[Word, ...]:
         Word(word, word_ms * index, word_ms * (index + 1), 0.5 + 0.01 * (index % 50))
         for index, word in enumerate(text.split())
     )
+
+
+def paced(text: str) -> tuple[Word, ...]:
+    """Words one right after the other as they are usually said, but 800 ms later after a *."""
+    words: list[Word] = []
+    at = 0
+    for word in text.split():
+        if word == "*":
+            at += 800
+        else:
+            lasts = int(usual_ms([word])[0])
+            words.append(Word(word, at, at + lasts, 0.9))
+            at += lasts
+    return tuple(words)
 
 
 def run(stage: CtTransformerPunctuation, words: tuple[Word, ...]) -> tuple[Sentence, ...]:
@@ -80,6 +95,38 @@ def test_known_sentences_read_well(
     stage: CtTransformerPunctuation, said: str, expected: str
 ) -> None:
     assert read(stage, said) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            "i think so too * much time is lost on this",
+            "I think so too. Much time is lost on this.",
+        ),
+        (
+            "we could ask the board on monday * we will know more",
+            "We could ask the board on Monday. We will know more.",
+        ),
+        (
+            "we could ask the board * on monday we will know more",
+            "We could ask the board. On Monday, we will know more.",
+        ),
+    ],
+)
+def test_pauses_tell_where_a_sentence_ends(
+    stage: CtTransformerPunctuation, said: str, expected: str
+) -> None:
+    sentences = run(stage, paced(said))
+    assert " ".join(word.text for sentence in sentences for word in sentence.words) == expected
+
+
+def test_where_a_word_ends_does_not_matter(stage: CtTransformerPunctuation) -> None:
+    """Aligners differ in that; what counts is when the next one begins."""
+    words = paced("well i think so too * much time is lost on this * don't you think so")
+    short = tuple(Word(w.text, w.start, w.start + 40, w.confidence) for w in words)
+    texts = [[w.text for s in run(stage, given) for w in s.words] for given in (words, short)]
+    assert texts[0] == texts[1]
 
 
 def test_words_keep_number_order_times_and_letters(stage: CtTransformerPunctuation) -> None:
@@ -194,6 +241,29 @@ def test_scores_on_unseen_meetings(stage: CtTransformerPunctuation, shared_data:
     noisy = score(stage, *condition(with_errors(text, seed=1)))
     assert noisy.marks["."] > 0.53
     assert noisy.case > 0.88
+
+
+def test_scores_on_unseen_people_with_times(
+    stage: CtTransformerPunctuation, shared_data: Path
+) -> None:
+    timed = timed_meetings(shared_data, "held-out")
+    result = score(stage, *condition(timed))
+    assert result.marks[","] > 0.43
+    assert result.marks["."] > 0.74
+    assert result.marks["?"] > 0.55
+    untold = score(stage, *condition(without_times(timed.text)))
+    assert result.marks["."] > untold.marks["."] + 0.03
+
+
+def test_of_two_at_once_the_longer_one_is_heard() -> None:
+    people = {
+        "A": [Token(0, 400, "We"), Token(400, 900, "should"), Token(900, 2000, "go"),
+              Token(2000, 2000, "."), Token(4000, 4300, "Right"), Token(4300, 4300, ".")],
+        "B": [Token(1000, 1300, "Yeah"), Token(1300, 1300, "."), Token(2100, 2500, "When"),
+              Token(2500, 2500, "?"), Token(4100, 5000, "Tomorrow"), Token(5000, 5000, ".")],
+    }  # fmt: skip
+    said = [" ".join(token.text for token in stretch.tokens) for stretch in heard(people)]
+    assert said == ["We should go .", "When ?", "Tomorrow ."]
 
 
 @pytest.fixture

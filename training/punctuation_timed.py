@@ -12,6 +12,7 @@ import lzma
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -145,5 +146,10 @@ def _add_meeting(timed: Timed, stretches: Sequence[Stretch]) -> None:
 
 def _starts(token: Token) -> list[int]:
     """When each word of a token begins: "dry-read" is two."""
-    count = len(label([[token.text]]).words)
+    count = _word_count(token.text)
     return [token.start + (token.end - token.start) * index // count for index in range(count)]
+
+
+@cache
+def _word_count(text: str) -> int:
+    return len(label([[text]]).words)

@@ -146,7 +146,7 @@ class Punctuator:
         keep = torch.from_numpy(deepest(starts, length, len(rows)))
         marks, cases = [], []
         with torch.inference_mode():
-            for batch, after in windows.split(batch_size, dim=1):
+            for batch, after in torch.split(windows, batch_size, dim=1):
                 mark, case = self.network(batch, torch.full((len(batch),), length), after)
                 marks.append(mark.log_softmax(dim=-1).cpu())
                 cases.append(None if case is None else case.argmax(dim=-1).cpu())
