@@ -256,14 +256,12 @@ def train(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = distributed.command_line(__doc__.splitlines()[0] if __doc__ else "")
     path = distributed.absolute
-    parser.add_argument("--data", type=path, required=True, help="shared/data")
     parser.add_argument("--synthetic", type=path, required=True, help="from training.synthesis")
     parser.add_argument(
         "--more", type=path, nargs="*", default=[], help="from training.pseudo_labels"
     )
-    parser.add_argument("--out", type=path, required=True)
     parser.add_argument("--initial", type=path, help="a model folder to begin with")
     parser.add_argument("--hours", type=float, default=2.0, help="wall clock of the training")
     parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the highest learning rate")
@@ -279,7 +277,6 @@ def main() -> None:
     parser.add_argument("--batch-seconds", type=float, default=150.0, help="of both views")
     parser.add_argument("--synthetic-share", type=float, default=0.7, help="hours per real hour")
     parser.add_argument("--seed", type=int, default=0)
-    distributed.add_arguments(parser)
     options = parser.parse_args()
     cache_recorded(options.data, options.out / "cache")  # which all workers read
     distributed.launch(train, options, options.workers, options.address, options.out)

@@ -69,6 +69,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--address", default="", help="of the Ray cluster; default: start one")
 
 
+def command_line(purpose: str | None) -> ArgumentParser:
+    """Of a training on shared/data: a parser that knows --data, --out and what `launch` needs."""
+    parser = ArgumentParser(description=purpose)
+    parser.add_argument("--data", type=absolute, required=True, help="the folder shared/data")
+    parser.add_argument("--out", type=absolute, required=True)
+    add_arguments(parser)
+    return parser
+
+
 def absolute(path: str) -> Path:
     """A path on the command line, as workers elsewhere find it."""
     return Path(path).resolve()

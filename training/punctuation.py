@@ -307,16 +307,12 @@ def write(folder: Path, network: CtTransformer, vocabulary: Vocabulary, casing: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    path = distributed.absolute
-    parser.add_argument("--data", type=path, required=True, help="the folder shared/data")
-    parser.add_argument("--out", type=path, required=True)
+    parser = distributed.command_line(__doc__)
     parser.add_argument("--hours", type=float, default=0.6)
     parser.add_argument("--initial", help="bundled/NAME or a folder to begin from")
     parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the highest")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
-    distributed.add_arguments(parser)
     options = parser.parse_args()
     distributed.launch(train, options, options.workers, options.address, options.out)
 

@@ -159,14 +159,10 @@ def train(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    path = distributed.absolute
-    parser.add_argument("--data", type=path, required=True, help="shared/data")
-    parser.add_argument("--out", type=path, required=True)
+    parser = distributed.command_line(__doc__)
     parser.add_argument("--minutes", type=float, default=75.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    distributed.add_arguments(parser)
     options = parser.parse_args()
     distributed.launch(train, options, options.workers, options.address, options.out)
 

@@ -254,14 +254,12 @@ def train(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    path = distributed.absolute
-    parser.add_argument("--data", type=path, required=True)
-    parser.add_argument("--out", type=path, required=True)
+    parser = distributed.command_line(__doc__)
     parser.add_argument("--hours", type=float, default=1.0)
-    parser.add_argument("--teacher", type=path, default=installed_weights(), help="pretrained.pt")
+    parser.add_argument(
+        "--teacher", type=distributed.absolute, default=installed_weights(), help="pretrained.pt"
+    )
     parser.add_argument("--initial", help="bundled/NAME or a folder to begin from")
-    distributed.add_arguments(parser)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     corpus = gather(options.data, options.out / "corpus")

@@ -144,15 +144,13 @@ def train(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    path = distributed.absolute
-    parser.add_argument("--data", type=path, required=True, help="shared/data")
-    parser.add_argument("--synthetic", type=path, help="folder that training.synthesis wrote")
-    parser.add_argument("--out", type=path, required=True)
+    parser = distributed.command_line(__doc__)
+    parser.add_argument(
+        "--synthetic", type=distributed.absolute, help="folder that training.synthesis wrote"
+    )
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    distributed.add_arguments(parser)
     options = parser.parse_args()
     distributed.launch(train, options, options.workers, options.address, options.out)
 
