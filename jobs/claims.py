@@ -27,6 +27,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from jobs.periodic import Periodic
 from pipeline.errors import HansardError, OutputError
 from pipeline.storage import Folder
 
@@ -165,13 +166,12 @@ class Claim:
         self._data = data
         self._renewed = time.monotonic()
         self._lock = threading.Lock()
-        self._released = threading.Event()
-        self._thread = threading.Thread(target=self._renew_often, daemon=True)
+        self._renewals = Periodic(self._renew_in_time, claims.lease / 4)
         self.lost = False
 
     def keep_up(self) -> None:
         """Starts the thread that renews the lease, four times before it runs out."""
-        self._thread.start()
+        self._renewals.start()
 
     def renew(self) -> None:
         """Makes the lease a whole one again. ClaimLostError where another has taken over;
@@ -190,24 +190,21 @@ class Claim:
 
     def release(self) -> None:
         """Deletes the claim where it is still held; ends the thread."""
-        self._released.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._renewals.stop()
         with self._lock:
             if not self.lost:
                 with suppress(OutputError):  # it runs out by itself
                     self._claims.folder.delete(_name(self._recording, self._number))
 
-    def _renew_often(self) -> None:
-        while not self._released.wait(self._claims.lease / 4):
-            try:
-                self.renew()
-            except ClaimLostError:
-                return
-            except OutputError:
-                if time.monotonic() - self._renewed > self._claims.lease:
-                    self.lost = True
-                    return
+    def _renew_in_time(self) -> bool:
+        """False where there is nothing to renew any more."""
+        try:
+            self.renew()
+        except ClaimLostError:
+            return False
+        except OutputError:
+            self.lost |= time.monotonic() - self._renewed > self._claims.lease
+        return not self.lost
 
 
 def _name(recording: str, number: int) -> str:

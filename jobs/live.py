@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
@@ -12,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from jobs.periodic import Periodic
 from jobs.progress import Progress, Utilisation, hms, hours
 from pipeline.load import StageLoad
 
@@ -27,11 +27,9 @@ class LiveView:
         self.loads: Callable[[], Mapping[str, StageLoad]] = dict
         self._console = console
         self._progress = progress
-        self._seconds = seconds
         self._used = Utilisation()
         self._at = ("", "", 0, 0)
-        self._ended = threading.Event()
-        self._lines = threading.Thread(target=self._write_lines, daemon=True)
+        self._lines = Periodic(self._write_line, seconds) if seconds is not None else None
         self._live = Live(
             console=console,
             get_renderable=self.render,
@@ -42,7 +40,7 @@ class LiveView:
     def __enter__(self) -> LiveView:
         if self._console.is_terminal:
             self._live.start()
-        elif self._seconds is not None:
+        elif self._lines is not None:
             self._lines.start()
         return self
 
@@ -52,11 +50,10 @@ class LiveView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ended.set()
         if self._console.is_terminal:
             self._live.stop()
-        elif self._seconds is not None:
-            self._lines.join()
+        elif self._lines is not None:
+            self._lines.stop()
 
     def hook(self, recording: str, stage: str, completed: int, total: int) -> None:
         """See `pipeline.stage.Hook`."""
@@ -101,9 +98,8 @@ class LiveView:
             row.add_row(_bar(completed, max(total, 1), 40), Text(f"{recording}: {stage}"))
         return row
 
-    def _write_lines(self) -> None:
-        while not self._ended.wait(self._seconds):
-            self._console.print(f"progress {self._progress.line()}", markup=False)
+    def _write_line(self) -> None:
+        self._console.print(f"progress {self._progress.line()}", markup=False)
 
 
 def _bar(completed: float, total: float, width: int) -> ProgressBar:

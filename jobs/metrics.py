@@ -10,12 +10,12 @@ ray_hansard_stage_busy_seconds_total{stage=...}               work done, all wor
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from ray.util.metrics import Counter, Gauge
 
+from jobs.periodic import Periodic
 from jobs.progress import Progress
 from pipeline.load import StageLoad
 
@@ -41,11 +41,10 @@ class RayMetrics:
                 "workers": "Units of work that could run at once",
             }.items()
         }
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._publish_often, daemon=True)
+        self._often = Periodic(self._publish, _EVERY)
 
     def __enter__(self) -> RayMetrics:
-        self._thread.start()
+        self._often.start()
         return self
 
     def __exit__(
@@ -54,14 +53,8 @@ class RayMetrics:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ended.set()
-        self._thread.join()
+        self._often.stop()
         self._publish()
-
-    def _publish_often(self) -> None:
-        self._publish()
-        while not self._ended.wait(_EVERY):
-            self._publish()
 
     def _publish(self) -> None:
         progress = self._progress
