@@ -17,6 +17,7 @@ from stages.clustering.groups import Counts, Labels, Vectors, centroids, compact
 Affinity = NDArray[np.float32]
 Eigen = tuple[NDArray[np.float64], NDArray[np.float64]]
 
+AS_CLEAR = 0.8  # of the clearest gap: about as clear
 _BLOCK = 1024
 _ROUNDS = 8
 _SEARCHED = 15
@@ -36,7 +37,8 @@ def spectral(vectors: Vectors, counts: Counts, options: SpectralOptions) -> Labe
     """Labels int64 [N] of vectors float32 [N, D] of length 1, in order of time.
 
     Few neighbours tell many speakers apart but tear a single one to pieces, many do the
-    reverse: of the prunings, the one with the clearest eigengap for its size decides.
+    reverse: of the prunings, the one with the clearest eigengap for its size decides; of several
+    about as clear, the one with the fewest groups, since a chance then tears people apart.
     """
     from sklearn.cluster import KMeans
 
@@ -51,7 +53,10 @@ def spectral(vectors: Vectors, counts: Counts, options: SpectralOptions) -> Labe
         values, space = leading(laplacian(affinity), max(counts.upper, _SEARCHED) + 1)
         groups, gap = eigengap(values / affinity.sum(axis=1).mean(), counts)
         cuts.append((gap * len(points) / kept, groups, space[:, :groups]))
-    _, groups, space = max(cuts, key=lambda cut: cut[0])
+    clearest = max(gap for gap, _, _ in cuts)
+    least = min(clearest, AS_CLEAR * clearest)  # rounding may make it less than nothing
+    clear = [(groups, -gap, space) for gap, groups, space in cuts if gap >= least]
+    groups, _, space = min(clear, key=lambda cut: cut[:2])
     labels = KMeans(groups, n_init=10, random_state=options.seed).fit_predict(space)
     return compact(labels.astype(np.int64)[members])
 

@@ -71,7 +71,8 @@ class ClusteringParameters(Parameters):
     pruning: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.02, 0.05, 0.12),
         min_length=1,
-        description="spectral: shares of each affinity row to keep; the clearest eigengap decides",
+        description="spectral: shares of each affinity row to keep; the clearest eigengap "
+        "decides, of several about as clear the fewest speakers",
     )
     neighbours: int = Field(6, ge=1, description="spectral: at least so many are kept of a row")
     condense_above: int = Field(
@@ -103,7 +104,7 @@ class SpeakerClustering(Stage[ClusteringParameters, tuple[SpeakerSegment, ...]])
     """Every moment of speech under one speaker, by start; S1 is the first to speak."""
 
     needs = ("embedding", "vad")
-    version = 2
+    version = 3
     parameters_type = ClusteringParameters
     artifact_type = tuple[SpeakerSegment, ...]
 
