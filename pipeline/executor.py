@@ -92,6 +92,7 @@ class Executor:
         )
         made: dict[str, Made] = {}
         for node in graph.nodes:
+            interrupt.check()
             at.stage = node.name
             audio.report = partial(self._hook, job.id, node.name)
             made[node.name] = self._make(job, node, keys[node.name], store, audio, made)

@@ -20,8 +20,9 @@ def listen() -> None:
 
 def check() -> None:
     """KeyboardInterrupt once the process was told to end. To be asked wherever an Exception is
-    taken for a recording's failure: C code (torch's, for one) may turn the KeyboardInterrupt that
-    the signal raised into an error of its own."""
+    taken for a recording's failure, and before each stage: C code (torch's, for one) may turn the
+    KeyboardInterrupt that the signal raised into an error of its own, and one that is raised while
+    an object is being disposed of is dropped by Python."""
     if _told:
         raise KeyboardInterrupt
 

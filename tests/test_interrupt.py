@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.records import SpeakerSegment
 from pipeline.stage import Inputs
 from stages.clustering.stage import SpeakerClustering
 from tests.conftest import ROOT, hansard
@@ -25,6 +26,18 @@ class TellsItsProcessToEnd(SpeakerClustering):
             time.sleep(10)
         except BaseException:
             raise ValueError("could not determine the shape of object type") from None
+        return ()
+
+
+class DropsTheSignal(SpeakerClustering):
+    """Gets SIGTERM while it works, and goes on, as where an object is being disposed of."""
+
+    def run(self, inputs: Inputs) -> tuple[SpeakerSegment, ...]:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except BaseException:
+            return super().run(inputs)
         return ()
 
 
@@ -56,10 +69,11 @@ def out(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "out"))
 
 
+@pytest.mark.parametrize("stage", ["TellsItsProcessToEnd", "DropsTheSignal"])
 def test_a_signal_that_was_swallowed_still_ends_the_run(
-    meeting: Path, out: Path, tmp_path: Path
+    stage: str, meeting: Path, out: Path, tmp_path: Path
 ) -> None:
-    profile = profile_with("TellsItsProcessToEnd", tmp_path)
+    profile = profile_with(stage, tmp_path)
     call = hansard("transcribe", meeting, "--out", out, "--profile", profile)
     assert call.code == 130, call.stderr
     assert call.stderr.splitlines()[-1].endswith("the same command goes on from here")
