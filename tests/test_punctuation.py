@@ -300,6 +300,14 @@ def test_published_layout_loads_without_conversion(tmp_path: Path) -> None:
     assert result[-1].text in ("\u597d\u3002", "\u597d\uff1f")
 
 
+def test_a_model_of_other_pauses_is_refused(tmp_path: Path) -> None:
+    config = CtTransformerConfig(3, ("_", "."), pause_classes=7).to_yaml()
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "tokens.json").write_text('["<unk>", "a", "b"]')
+    with pytest.raises(ModelError, match="pause_classes is 7"):
+        loaded(model=str(tmp_path))
+
+
 def test_a_folder_without_tokens_is_named(tmp_path: Path) -> None:
     config = CtTransformerConfig(3, ("_", ".")).to_yaml()
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))

@@ -26,7 +26,7 @@ from stages.models import ModelFolder, WithNetwork
 from stages.punctuation.casing import capitalised, read_lexicon, written
 from stages.punctuation.ct_transformer import CtTransformer, CtTransformerConfig
 from stages.punctuation.marks import MarkSet, decide
-from stages.punctuation.pauses import intervals, pause_classes, usual_ms
+from stages.punctuation.pauses import CLASSES, intervals, pause_classes, usual_ms
 from stages.punctuation.segmenting import Segment, check_segmenter, read_segmenter, tokenise
 from stages.punctuation.sentence_cache import read_on
 from stages.punctuation.vocabulary import Vocabulary
@@ -88,6 +88,8 @@ class Punctuator:
             vocabulary = Vocabulary.read(tokens, model.get("suffix_buckets", 0))
             sizes = CtTransformerConfig.from_yaml(config, len(vocabulary))
             marks = MarkSet(sizes.punc_list)
+            if sizes.pause_classes not in (0, CLASSES):
+                raise ValueError(f"pause_classes is {sizes.pause_classes}, not {CLASSES} or 0")
             with without_weights():
                 network = CtTransformer(sizes)
             network.load_state_dict(folder.state_dict(), assign=True)
