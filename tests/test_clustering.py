@@ -15,6 +15,7 @@ from benchmarks.clustering import Meeting, meeting
 from pipeline.records import Embeddings, Span, SpeakerSegment
 from pipeline.stage import Block, Inputs
 from stages.clustering.groups import Closeness, Counts, blended, merge_close, normalised
+from stages.clustering.spectral import Cut, decisive
 from stages.clustering.stage import ClusteringParameters, SpeakerClustering
 from stages.clustering.timeline import timeline, to_annotation
 
@@ -71,6 +72,22 @@ def scene(pattern: list[tuple[int, int, int]], seed: int = 0) -> Meeting:
     speech = tuple(Span(start, end) for start, end, _ in pattern)
     embeddings = Embeddings(np.array(spans, np.int32), vectors.astype(np.float32))
     return Meeting(speech, embeddings, np.array(who))
+
+
+@pytest.mark.parametrize(
+    ("gaps", "groups"),
+    [
+        (((0.8, 11), (1.2, 4), (1.1, 2)), 2),  # who knows: fewer
+        (((1.2, 14), (3.1, 3), (1.9, 2)), 3),  # clear enough
+        (((3.6, 5), (3.5, 5), (0.7, 1)), 5),
+        (((0.0, 3), (-1e-17, 1)), 3),
+    ],
+)
+def test_in_doubt_there_are_fewer_speakers(
+    gaps: tuple[tuple[float, int], ...], groups: int
+) -> None:
+    cuts = [Cut(gap, number, np.zeros((1, number))) for gap, number in gaps]
+    assert decisive(cuts).groups == groups
 
 
 @pytest.mark.parametrize(

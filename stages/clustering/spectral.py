@@ -7,6 +7,7 @@ A long recording is first condensed to micro-clusters, so that memory and time s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,15 @@ _ROUNDS = 8
 _SEARCHED = 15
 
 
+class Cut(NamedTuple):
+    """What one pruning makes of the points: the eigengap for its size, the number of groups before
+    it, and that many eigenvectors [M, groups]."""
+
+    gap: float
+    groups: int
+    space: NDArray[np.float64]
+
+
 class SpectralOptions(NamedTuple):
     """`pruning`: the shares of each row of the affinity that are tried, at least `neighbours`
     entries each; `condense_above`: the number of points from which micro-clusters stand in."""
@@ -37,8 +47,7 @@ def spectral(vectors: Vectors, counts: Counts, options: SpectralOptions) -> Labe
     """Labels int64 [N] of vectors float32 [N, D] of length 1, in order of time.
 
     Few neighbours tell many speakers apart but tear a single one to pieces, many do the
-    reverse: of the prunings, the one with the clearest eigengap for its size decides; of several
-    about as clear, the one with the fewest groups, since a chance then tears people apart.
+    reverse: which pruning decides says `decisive`.
     """
     from sklearn.cluster import KMeans
 
@@ -52,13 +61,18 @@ def spectral(vectors: Vectors, counts: Counts, options: SpectralOptions) -> Labe
         affinity = pruned(similar, kept)
         values, space = leading(laplacian(affinity), max(counts.upper, _SEARCHED) + 1)
         groups, gap = eigengap(values / affinity.sum(axis=1).mean(), counts)
-        cuts.append((gap * len(points) / kept, groups, space[:, :groups]))
-    clearest = max(gap for gap, _, _ in cuts)
-    least = min(clearest, AS_CLEAR * clearest)  # rounding may make it less than nothing
-    clear = [(groups, -gap, space) for gap, groups, space in cuts if gap >= least]
-    groups, _, space = min(clear, key=lambda cut: cut[:2])
-    labels = KMeans(groups, n_init=10, random_state=options.seed).fit_predict(space)
+        cuts.append(Cut(gap * len(points) / kept, groups, space[:, :groups]))
+    cut = decisive(cuts)
+    labels = KMeans(cut.groups, n_init=10, random_state=options.seed).fit_predict(cut.space)
     return compact(labels.astype(np.int64)[members])
+
+
+def decisive(cuts: Sequence[Cut]) -> Cut:
+    """The cut with the clearest gap; of several about as clear the one with the fewest groups,
+    since chance alone would tear people apart."""
+    clearest = max(cut.gap for cut in cuts)
+    least = min(clearest, AS_CLEAR * clearest)  # rounding may make it less than nothing
+    return min((cut for cut in cuts if cut.gap >= least), key=lambda cut: (cut.groups, -cut.gap))
 
 
 def condense(vectors: Vectors, most: int) -> tuple[Vectors, Labels]:
