@@ -27,18 +27,16 @@ from pipeline.stage import Block, Inputs
 from stages.punctuation.pauses import usual_ms
 from stages.punctuation.stage import CtTransformerPunctuation, PunctuationParameters
 from training.punctuation_text import (
-    CORPORA,
     LOWER,
     MARKS,
     UNLABELLED,
     Labelled,
     case_of,
     documents,
-    label,
     misrecognise,
     part,
 )
-from training.punctuation_timed import Timed, timed_meetings, without_times
+from training.punctuation_timed import Timed, transcripts, without_times
 
 SUBSTITUTED, DELETED = 0.10, 0.05
 
@@ -126,11 +124,7 @@ def main() -> None:
     stage.load()
     print(f"{arguments.model}, {torch.get_num_threads()} threads")
     print(f"{'held-out text':31}    comma  period question  case   raised     words   words/s")
-    texts = {
-        corpus: without_times(label(part(documents(arguments.data, corpus), "held-out")))
-        for corpus in CORPORA
-    }
-    texts["AMI"] = timed_meetings(arguments.data, "held-out")
+    texts = transcripts(arguments.data, "held-out")
     texts["AMI, without times"] = without_times(texts["AMI"].text)
     for name, text in texts.items():
         show(name, score(stage, *condition(text)))

@@ -4,8 +4,6 @@ turn-taking of any length for any number of people, put together from minutes of
 
 from __future__ import annotations
 
-import csv
-import lzma
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -15,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jobs.references import BRIDGED_PAUSE
+from training.ami_words import Token, ami_words
 
 SCENE_MS = 60_000
 SHORTEST_MS = 200
@@ -31,20 +30,25 @@ class Spurt(NamedTuple):
 @cache
 def real_meetings(data: Path) -> list[list[Spurt]]:
     """The spurts of each of AMI's 167 meetings, by start."""
-    meetings: defaultdict[str, defaultdict[str, list[list[int]]]]
-    meetings = defaultdict(lambda: defaultdict(list))
-    with lzma.open(data / "text-en" / "ami-words.tsv.xz", "rt", encoding="utf-8") as lines:
-        for meeting, who, begins, ends, _ in csv.reader(lines, "excel-tab", quoting=csv.QUOTE_NONE):
-            start, end = round(float(begins) * 1000), round(float(ends) * 1000)
-            own = meetings[meeting][who]
-            if own and start - own[-1][1] <= BRIDGED_PAUSE:
-                own[-1][1] = max(own[-1][1], end)
-            else:
-                own.append([start, end])
     return [
-        sorted(Spurt(start, end, who) for who, own in people.items() for start, end in own)
-        for people in meetings.values()
+        sorted(
+            Spurt(start, end, who)
+            for who, tokens in people.items()
+            for start, end in _spurts(tokens)
+        )
+        for people in ami_words(data).values()
     ]
+
+
+def _spurts(tokens: Sequence[Token]) -> list[list[int]]:
+    """Start and end of one person's."""
+    own: list[list[int]] = []
+    for token in tokens:
+        if own and token.start - own[-1][1] <= BRIDGED_PAUSE:
+            own[-1][1] = max(own[-1][1], token.end)
+        else:
+            own.append([token.start, token.end])
+    return own
 
 
 def turn_taking(

@@ -26,8 +26,9 @@ from stages.punctuation.stage import (
     deepest,
     window_starts,
 )
+from training.ami_words import Token
 from training.punctuation_text import documents, label, part
-from training.punctuation_timed import Token, heard, timed_meetings, without_times
+from training.punctuation_timed import heard, timed_meetings, without_times
 
 CHINESE_MARKS = ("<unk>", "_", "\uff0c", "\u3002", "\uff1f", "\u3001")
 

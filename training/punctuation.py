@@ -35,13 +35,9 @@ from training.punctuation_text import (
     MARKS,
     UNLABELLED,
     Labelled,
-    Part,
-    documents,
-    label,
     misrecognise,
-    part,
 )
-from training.punctuation_timed import Timed, timed_meetings, without_times
+from training.punctuation_timed import Timed, transcripts
 from training.run import Run, set_rate, warm_cosine
 
 WINDOW = 128  # words
@@ -51,7 +47,7 @@ SUFFIX_BUCKETS = 1024
 PEAK_RATE = 1.2e-3
 WARM_UP_STEPS = 200
 CASE_WEIGHT = 0.5
-SHARES = {"oral-arguments": 0.65, "meetings": 0.22, "timed": 0.13}  # of the samples
+SHARES = {"oral-arguments": 0.65, "meetings": 0.22, "AMI": 0.13}  # of the samples
 UNTOLD_SHARE = 0.4  # of the samples have no times
 DRAWN = 4096  # pauses of each mark
 FORGOTTEN = 0.03  # known words shown as unknown ones, so that the shared rows are trained
@@ -105,13 +101,6 @@ def casing_lexicon(corpora: list[Labelled]) -> dict[str, str]:
         if count > 1:
             best[written.lower()] = written
     return dict(sorted(best.items()))
-
-
-def transcripts(data: Path, name: Part) -> dict[str, Timed]:
-    """Every corpus of CORPORA, without times, and AMI's meetings as "timed"."""
-    untimed = {each: label(part(documents(data, each), name)) for each in CORPORA}
-    timed = {"timed": timed_meetings(data, name)}
-    return {each: without_times(text) for each, text in untimed.items()} | timed
 
 
 def stream(timed: Timed, vocabulary: Vocabulary) -> Stream:
@@ -270,7 +259,7 @@ def train(options: argparse.Namespace) -> None:
     casing = casing_lexicon(untimed)
     streams = {name: stream(timed, vocabulary) for name, timed in trained.items()}
     unseen = {name: stream(timed, vocabulary) for name, timed in tuning.items()}
-    drawn = pauses_by_mark(streams["timed"], np.random.default_rng(options.seed))
+    drawn = pauses_by_mark(streams["AMI"], np.random.default_rng(options.seed))
     network = begin(options.initial, vocabulary)
     optimizer = torch.optim.AdamW(
         network.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True

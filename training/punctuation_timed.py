@@ -1,5 +1,5 @@
-"""AMI's meetings as one recogniser of the whole room would have heard them: words with the times
-at which they begin, their marks and cases (shared/data/text-en/ami-words.tsv.xz).
+"""Words with marks and cases, and the times at which they begin where these are known: AMI's
+meetings, as one recogniser of the whole room would have heard them.
 
 AMI's aligner lets a word last until the next one begins, so that a pause within a segment is part
 of the word before it: `stages.punctuation.pauses` counts from beginning to beginning.
@@ -7,18 +7,25 @@ of the word before it: `stages.punctuation.pauses` counts from beginning to begi
 
 from __future__ import annotations
 
-import csv
-import lzma
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from training.punctuation_text import NONE, UNLABELLED, Labelled, Part, add_turn, label
+from training.ami_words import People, Token, ami_words
+from training.punctuation_text import (
+    CORPORA,
+    NONE,
+    UNLABELLED,
+    Labelled,
+    Part,
+    add_turn,
+    documents,
+    label,
+    part,
+)
 
 SPLIT_MS = 500  # between two stretches of one person
 OVERLAP_MS = 200  # that two stretches may have without one hiding the other
@@ -29,14 +36,6 @@ DEVELOPMENT = ("EN2002", "TS3010")
 UNUSED = ("ES2003", "TS3007", "TS3008", "TS3012")
 """Meetings of an excerpt in shared/data/meetings-ami, or of people whom QMSum's held-out part has
 (EN2001 to EN2009 are the other excerpts')."""
-
-
-class Token(NamedTuple):
-    """A word as AMI writes it, or a mark; ms."""
-
-    start: int
-    end: int
-    text: str
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,6 @@ class Stretch:
         return self.tokens[-1].end
 
 
-People: TypeAlias = dict[str, list[Token]]
-
-
 @dataclass
 class Timed:
     """Labelled words, and for each the ms until the next one begins (0: not known)."""
@@ -71,11 +67,18 @@ def without_times(text: Labelled) -> Timed:
     return Timed(text, [0] * len(text.words))
 
 
+def transcripts(data: Path, name: Part) -> dict[str, Timed]:
+    """Every corpus of CORPORA, without times, and AMI's meetings as "AMI"."""
+    untimed = {each: label(part(documents(data, each), name)) for each in CORPORA}
+    timed = {"AMI": timed_meetings(data, name)}
+    return {each: without_times(text) for each, text in untimed.items()} | timed
+
+
 def timed_meetings(data: Path, name: Part) -> Timed:
     """All meetings of a part, one after the other."""
     every = (*HELD_OUT, *DEVELOPMENT, *UNUSED)
     timed = Timed()
-    for meeting, people in _meetings(data).items():
+    for meeting, people in ami_words(data).items():
         chosen = {
             "held-out": meeting.startswith(HELD_OUT),
             "development": meeting.startswith(DEVELOPMENT),
@@ -101,18 +104,6 @@ def heard(people: People) -> list[Stretch]:
 
 def _hides(before: Stretch, after: Stretch) -> bool:
     return before.end - after.start > OVERLAP_MS
-
-
-def _meetings(data: Path) -> dict[str, People]:
-    meetings: defaultdict[str, defaultdict[str, list[Token]]]
-    meetings = defaultdict(lambda: defaultdict(list))
-    with lzma.open(data / "text-en" / "ami-words.tsv.xz", "rt", encoding="utf-8") as lines:
-        for meeting, who, start, end, text in csv.reader(
-            lines, "excel-tab", quoting=csv.QUOTE_NONE
-        ):
-            token = Token(round(float(start) * 1000), round(float(end) * 1000), text)
-            meetings[meeting][who].append(token)
-    return {meeting: dict(people) for meeting, people in meetings.items()}
 
 
 def _stretches(who: str, tokens: Sequence[Token]) -> Iterator[Stretch]:
