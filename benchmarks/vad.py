@@ -121,14 +121,13 @@ class Detector(Protocol):
 
 
 class Stage:
-    """The stage with a model of ours, or a published one, which decides as FunASR does."""
+    """The stage with a model of ours or a published one."""
 
-    def __init__(self, model: str, published: bool = False) -> None:
-        self.name = model
-        given = {"faint_threshold": 0.6} if published else {}
-        self._stage = FsmnVad(FsmnVadParameters(model=model, **given))
+    def __init__(self, parameters: FsmnVadParameters) -> None:
+        self.name = parameters.model
+        self._stage = FsmnVad(parameters)
         self._stage.load()
-        self._network = load_fsmn(locate(model, "stages.vad"))
+        self._network = load_fsmn(locate(parameters.model, "stages.vad"))
         self._fbank = Fbank(self._network.config.fbank)
 
     def segments(self, samples: Samples) -> Sequence[Span]:
@@ -211,9 +210,14 @@ def main() -> None:
         "simulated meetings": list(simulated(options.data)),
         "demo meeting": list(demo(Path(__file__).parents[1] / "demo")),
     }
-    detectors: list[Detector] = [Stage(model) for model in options.model or ()]
-    if not detectors:
-        detectors = [Stage("bundled/fsmn-en"), Stage(str(options.data / "fsmn-vad"), True)]
+    published = FsmnVadParameters(
+        model=str(options.data / "fsmn-vad"),
+        faint_threshold=0.6,  # as FunASR decides
+    )
+    asked = [FsmnVadParameters(model=model) for model in options.model or ()]
+    detectors: list[Detector] = [
+        Stage(parameters) for parameters in asked or (FsmnVadParameters(), published)
+    ]
     if silero.installed():
         detectors.append(silero.Silero())
     for detector in detectors:
