@@ -44,6 +44,7 @@ class RayMetrics:
         self._often = Periodic(self._publish, _EVERY)
 
     def __enter__(self) -> RayMetrics:
+        self._publish()
         self._often.start()
         return self
 
