@@ -213,6 +213,7 @@ def main() -> None:
     published = FsmnVadParameters(
         model=str(options.data / "fsmn-vad"),
         faint_threshold=0.6,  # as FunASR decides
+        voiceless_threshold=-1,
     )
     asked = [FsmnVadParameters(model=model) for model in options.model or ()]
     detectors: list[Detector] = [

@@ -244,7 +244,12 @@ def test_posteriors_and_segments_are_funasr_s(vad: Path, meeting: Path) -> None:
     seen: list[torch.Tensor] = []
     peer.model.encoder.register_forward_hook(lambda _, given, out: seen.append(out[0, :, 0]))
     stage = FsmnVad(
-        FsmnVadParameters(model=str(vad), max_single_segment_time=60_000, faint_threshold=0.6)
+        FsmnVadParameters(
+            model=str(vad),
+            max_single_segment_time=60_000,
+            faint_threshold=0.6,
+            voiceless_threshold=-1,
+        )
     )
     stage.load()
     samples = soundfile.read(meeting, dtype="float32")[0][: 50 * 16_000]

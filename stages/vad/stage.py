@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.records import Span
@@ -16,10 +17,12 @@ from stages.vad.endpoint import FRAME_MS, EndpointOptions, segments
 from stages.vad.fsmn import FsmnModel, load_fsmn, read_config
 from stages.vad.posteriors import Frames, Window, posteriors, windows
 from stages.vad.splitting import split_long
+from stages.vad.voicing import voiced_frames, with_voices
 
 
 class FsmnVadParameters(Parameters):
-    """Times in ms; the decision's names and defaults are FunASR's, but for faint frames."""
+    """Times in ms; the decision's names and defaults are FunASR's, but for what is faint or has no
+    voice."""
 
     speed_only: ClassVar[frozenset[str]] = frozenset({"block_ms"})
 
@@ -36,6 +39,13 @@ class FsmnVadParameters(Parameters):
         0.96,
         description="the same for a frame hardly louder than the room, and 15 dB or more below the "
         "recording's louder speech; FunASR asks no more of it than of any other (0.6)",
+        ge=-1.0,
+        le=1.0,
+    )
+    voiceless_threshold: float = Field(
+        0.98,
+        description="the same for a whole segment in which no voice sounds (paper, clothes, keys); "
+        "FunASR asks nothing (-1)",
         ge=-1.0,
         le=1.0,
     )
@@ -77,12 +87,19 @@ class FsmnVadParameters(Parameters):
         )
 
 
-class FsmnVad(WithModel, BatchedStage[FsmnVadParameters, tuple[Span, ...], Window, Frames]):
+class Heard(NamedTuple):
+    """A window's frames, and which of them are voiced, bool [n]."""
+
+    frames: Frames
+    voiced: NDArray[np.bool_]
+
+
+class FsmnVad(WithModel, BatchedStage[FsmnVadParameters, tuple[Span, ...], Window, Heard]):
     """Posteriors window by window, then one decision over the whole recording."""
 
     package = "stages.vad"
     needs: ClassVar[tuple[str, ...]] = ("audio",)
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     parameters_type: ClassVar[type[Parameters]] = FsmnVadParameters
     artifact_type = tuple[Span, ...]
 
@@ -97,14 +114,20 @@ class FsmnVad(WithModel, BatchedStage[FsmnVadParameters, tuple[Span, ...], Windo
         config = read_config(self.folder)
         return windows(inputs.audio.blocks(), config, self.parameters.block_ms // FRAME_MS)
 
-    def compute(self, batch: Window) -> Frames:
+    def compute(self, batch: Window) -> Heard:
         if self._loaded is None:
             raise RuntimeError("the stage has no weights yet: call load() first")
-        return posteriors(batch, *self._loaded)
+        frames = posteriors(batch, *self._loaded)
+        if self.parameters.voiceless_threshold > -1:
+            return Heard(frames, voiced_frames(batch, frames))
+        return Heard(frames, np.zeros(len(frames.silence), bool))
 
-    def merge(self, results: Iterable[Frames], inputs: Inputs) -> tuple[Span, ...]:
-        parts = sorted(results, key=lambda frames: frames.start)
-        silence = np.concatenate([part.silence for part in parts])
-        decibel = np.concatenate([part.decibel for part in parts])
-        spans = segments(silence, decibel, self.parameters.endpoint)
+    def merge(self, results: Iterable[Heard], inputs: Inputs) -> tuple[Span, ...]:
+        parts = sorted(results, key=lambda heard: heard.frames.start)
+        silence = np.concatenate([part.frames.silence for part in parts])
+        decibel = np.concatenate([part.frames.decibel for part in parts])
+        voiced = np.concatenate([part.voiced for part in parts])
+        found = segments(silence, decibel, self.parameters.endpoint)
+        least = self.parameters.voiceless_threshold
+        spans = tuple(with_voices(found, silence, decibel, voiced, least))
         return split_long(spans, silence, decibel, self.parameters.max_single_segment_time)
