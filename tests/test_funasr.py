@@ -259,6 +259,6 @@ def test_posteriors_and_segments_are_funasr_s(vad: Path, meeting: Path) -> None:
         inputs = Inputs(audio_files.Samples(row), {})
         assert [[span.start, span.end] for span in stage.run(inputs)] == found[0]["value"]
         silence = np.concatenate(
-            [stage.compute(window).silence for window in stage.batches(inputs)]
+            [stage.compute(window).frames.silence for window in stage.batches(inputs)]
         )
         torch.testing.assert_close(torch.from_numpy(silence), torch.cat(seen), atol=CLOSE, rtol=0)

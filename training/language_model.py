@@ -46,6 +46,7 @@ VOWELS = frozenset("aeiouy")
 TEXTS, TIMES = 3, 10  # with which an unlisted word is no slip
 LISTED = 0.9  # of the chance of words that a text lacks, as in the word list; the rest evenly
 SUCCESSORS, ROOM = 0.9, 0.98  # the listed successors' chance at most; the share of words below it
+GROUPS = ("ls", "cv", "so", "meetings")  # of development text: LibriSpeech, Common Voice, ...
 PRUNED = 1e-8  # how much an n-gram must lower the perplexity, as a share
 
 Pieces = Sequence[list[str]]
@@ -238,7 +239,9 @@ def main() -> None:
     estimates.append(listed_model(words, unseen, listed, pairs))
     estimates.append(published(options.books / PUBLISHED, words, unseen))
 
-    development = development_rows(options.data, aloud, words, options.seed)
+    development = [
+        encode(pieces_of(group, options.data, aloud, options.seed), words) for group in GROUPS
+    ]
     read = {" ".join(piece) for utterance, piece in aloud if is_development(utterance)}
     others = encode([piece for _, piece in aloud if " ".join(piece) not in read], words)
     models = [each.model for each in estimates]
@@ -253,16 +256,17 @@ def main() -> None:
     write_arpa(model, options.out / "model.arpa")
 
 
-def development_rows(
-    data: Path, aloud: Sequence[tuple[Utterance, list[str]]], words: Sequence[str], seed: int
-) -> list[Ints]:
-    """Rows of ids: what the development speakers of each corpus read, and meetings."""
-    groups: dict[str, list[list[str]]] = {}
-    for utterance, piece in aloud:
-        if is_development(utterance):
-            groups.setdefault(utterance.speaker.partition("-")[0], []).append(piece)
-    groups["meetings"] = list(transcripts(data, "meetings", "development", seed))
-    return [encode(pieces, words) for pieces in groups.values()]
+def pieces_of(
+    group: str, data: Path, aloud: Sequence[tuple[Utterance, list[str]]], seed: int
+) -> Pieces:
+    """The text of one of GROUPS: what its development speakers read, or meetings."""
+    if group == "meetings":
+        return list(transcripts(data, "meetings", "development", seed))
+    return [
+        piece
+        for utterance, piece in aloud
+        if utterance.speaker.startswith(f"{group}-") and is_development(utterance)
+    ]
 
 
 if __name__ == "__main__":

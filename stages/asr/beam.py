@@ -16,10 +16,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.asr.beam_search import NO_WORD, Limits, Ngrams, Tree, best_path
+from stages.asr.beam_search import NO_WORD, Limits, Ngrams, Searched, Tree, search
 from stages.asr.decoding import BLANK
 from stages.asr.lexicon import Lexicon
 from stages.asr.ngram import Ints, NgramModel
+from stages.asr.rescoring import Rescorer
+from stages.asr.word_graph import WordGraph, word_graph
+
+GRAPH_MARGIN = 8.0  # how far behind the best path a word may be and be thought of again
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class BeamSearch:
     model: NgramModel
     lexicon: Lexicon
     options: BeamOptions
+    rescorer: Rescorer | None = None
 
     def best_paths(self, log_probs: NDArray[np.float32], lengths: Ints) -> BestPaths:
         """log_probs float32 [B, T, V], lengths [B] in frames. A row takes some 28 bytes for each
@@ -59,10 +64,25 @@ class BeamSearch:
         tokens = np.full(log_probs.shape[:2], BLANK)
         words = np.full(log_probs.shape[:2], NO_WORD)
         limits = Limits(**vars(self.options))
+        several: dict[int, tuple[WordGraph, Searched]] = {}
         for row, length in enumerate(lengths.tolist()):
             heard = np.ascontiguousarray(log_probs[row, :length])
-            found = best_path(heard, self._tree, self._ngrams, limits)
-            tokens[row, :length], words[row, :length] = found
+            found = search(heard, self._tree, self._ngrams, limits)
+            tokens[row, :length], words[row, :length] = found.tokens, found.words
+            if self.rescorer is not None and (found.words != NO_WORD).any():
+                graph = word_graph(heard, found, self._tree, self.model, limits, GRAPH_MARGIN)
+                if graph is not None:
+                    several[row] = graph, found
+        if self.rescorer is not None:
+            graphs = [graph for graph, _ in several.values()]
+            best = self.rescorer.best(graphs, self.options.lm_weight, self.options.word_score)
+            for (row, (graph, found)), arcs in zip(several.items(), best, strict=True):
+                if arcs:
+                    words[row] = NO_WORD
+                for arc in arcs:
+                    part = slice(graph.starts[arc], graph.ends[arc])
+                    tokens[row, part] = said = graph.tokens(arc, found)
+                    words[row, part.start + (said != BLANK).argmax()] = graph.words[arc]
         return BestPaths(tokens, words)
 
     @cached_property

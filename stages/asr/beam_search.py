@@ -77,6 +77,18 @@ class Paths(NamedTuple):
     word: Nodes
 
 
+class Searched(NamedTuple):
+    """The token of every frame on the best path [T]; the word that begins in a frame [T], or
+    NO_WORD; the paths that survived, frame after frame: those of frame t are at bounds[t] :
+    bounds[t + 1], before them is the one with which the search begins. Bounds [T + 1]; they end
+    early where a frame has no finite posterior."""
+
+    tokens: Ints
+    words: Ints
+    paths: Paths
+    bounds: Ints
+
+
 class Found(NamedTuple):
     """The paths of a frame, each state once. `slots` is a hash table of their places, in which
     numbers below `first` are left from frames before; `first`, `number` (of paths) and `best`
@@ -399,23 +411,29 @@ _NGRAMS = (
 )
 
 
+_PATHS = (int64[::1], float64[::1], int32[::1], int32[::1], int32[::1])
+_SEARCHED = (int64[::1], int64[::1], numba.types.NamedTuple(_PATHS, Paths), int64[::1])
+
+
 @_compiled(
-    numba.types.UniTuple(int64[::1], 2)(
+    numba.types.NamedTuple(_SEARCHED, Searched)(
         float32[:, ::1],
         numba.types.NamedTuple(_TREE, Tree),
         numba.types.NamedTuple(_NGRAMS, Ngrams),
         numba.types.NamedTuple((float64, float64, int64, float64, int64), Limits),
     )
 )
-def best_path(log_probs: Floats, tree: Tree, ngrams: Ngrams, limits: Limits) -> tuple[Ints, Ints]:
-    """Of log_probs [T, V], the token of every frame [T], and the word that begins in a frame [T]
-    or NO_WORD. Nothing of frames without a finite posterior."""
+def search(log_probs: Floats, tree: Tree, ngrams: Ngrams, limits: Limits) -> Searched:
+    """The best path through log_probs [T, V], and all others that were followed. No words in
+    frames without a finite posterior."""
     frames, vocabulary = log_probs.shape
     tokens, words = np.full(frames, BLANK), np.full(frames, NO_WORD)
     likely = np.empty(min(limits.tokens, vocabulary), np.int64)
     taken = np.empty(vocabulary, np.bool_)
     found = _room(tree, limits, len(likely))
-    beam = _some_paths(1 + frames * limits.size)  # the paths of all frames, one after the other
+    beam = _some_paths(1 + frames * limits.size)
+    bounds = np.ones(frames + 1, np.int64)
+    result = Searched(tokens, words, beam, bounds)
     _put(beam, 0, _state(ROOT, BEGIN, 0), 0.0, 0, BLANK, NO_WORD)
     first, after = 0, 1
     for frame in range(frames):
@@ -425,8 +443,9 @@ def best_path(log_probs: Floats, tree: Tree, ngrams: Ngrams, limits: Limits) -> 
         _likely(log_probs[frame], likely, taken)
         _extend(log_probs[frame], likely, beam, (first, after), tree, ngrams, limits, found)
         first, after = after, _keep(found, found.best[0] - limits.margin, limits.size, beam, after)
+        bounds[frame + 1 :] = after
         if first == after:
-            return tokens, words
+            return result
     path, word = _end(beam, (first, after), tree, ngrams, limits)
     _trace(beam, path, word, tokens, words)
-    return tokens, words
+    return result

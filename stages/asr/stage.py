@@ -31,6 +31,8 @@ from stages.models import ModelFolder, locate
 # 40 t. How far emissions lag behind the sound is measured by the recipe: `onset_ms`.
 _FRAME_START_MS = -8
 
+BUNDLED_LM = "bundled/en-lm"
+
 
 class CtcParameters(AsrParameters):
     """Parameters of the recognition stage."""
@@ -42,20 +44,38 @@ class CtcParameters(AsrParameters):
         "lexicon and language model",
     )
     language_model: str = Field(
-        "bundled/en-lm",
+        BUNDLED_LM,
         description="of decoder beam: bundled/NAME, or a folder with an .arpa or .arpa.gz file",
     )
+    rescoring: str = Field(
+        "auto",
+        description="of decoder beam: the neural language model by which a segment's words are "
+        "chosen anew, bundled/NAME or a folder; none; or auto: bundled/en-nlm beside bundled/en-lm",
+    )
+    rescoring_weight: float = Field(
+        0.6, gt=0, lt=1, description="what it counts in log P(word), beside the other model"
+    )
     lm_weight: float = Field(
-        1.2, ge=0, description="of decoder beam: what log P(word) counts against the sound"
+        1.3, ge=0, description="of decoder beam: what log P(word) counts against the sound"
     )
     word_score: float = Field(
-        0.0, description="of decoder beam: added for each word; higher gives more, shorter words"
+        0.2, description="of decoder beam: added for each word; higher gives more, shorter words"
     )
     beam_size: int = Field(
         400,
         ge=1,
         description="of decoders prefix and beam: readings of a segment kept from frame to frame",
     )
+
+    @property
+    def language_models(self) -> tuple[str, str | None]:
+        """What the beam search goes by, and by what its words are chosen anew."""
+        if self.rescoring == "none":
+            return self.language_model, None
+        if self.rescoring == "auto":
+            known = self.language_model == BUNDLED_LM
+            return self.language_model, "bundled/en-nlm" if known else None
+        return self.language_model, self.rescoring
 
 
 @dataclass(frozen=True)
@@ -111,11 +131,18 @@ def read_decoder(folder: ModelFolder, parameters: CtcParameters, tail: int) -> D
     pronounced = folder.path / "lexicon.txt"
     if parameters.decoder == "beam":
         from stages.asr.beam import BeamOptions, BeamSearch  # numba takes a while to load
+        from stages.asr.rescoring import Rescorer
 
-        model = read_language_model(locate(parameters.language_model, CtcAsr.package))
+        ngrams, neural = parameters.language_models
+        model = read_language_model(locate(ngrams, CtcAsr.package))
         known = read_pronunciations(pronounced) if pronounced.exists() else None
         options = BeamOptions(parameters.lm_weight, parameters.word_score, parameters.beam_size)
-        search = BeamSearch(model, Lexicon.build(model, vocabulary, known), options)
+        rescorer = None
+        if neural is not None:
+            found = locate(neural, CtcAsr.package)
+            rescorer = Rescorer.read(found, model, parameters.rescoring_weight)
+        lexicon = Lexicon.build(model, vocabulary, known)
+        search = BeamSearch(model, lexicon, options, rescorer)
         return LexiconDecoder(search, vocabulary, tail)
     if pronounced.exists():
         raise ModelError(
@@ -141,8 +168,9 @@ class CtcAsr(SegmentAsr[CtcParameters]):
         acoustic = self.folder.digest()
         if self.parameters.decoder != "beam":
             return acoustic
-        both = acoustic + locate(self.parameters.language_model, self.package).digest()
-        return f"sha256:{hashlib.sha256(both.encode()).hexdigest()}"
+        used = filter(None, self.parameters.language_models)
+        digests = [locate(each, self.package).digest() for each in used]
+        return f"sha256:{hashlib.sha256((acoustic + ''.join(digests)).encode()).hexdigest()}"
 
     def load(self) -> None:
         self._recogniser = Recogniser.read(self.folder, self.parameters, self.device)
