@@ -45,7 +45,7 @@ def main() -> int:
     console.print(
         "The meeting is synthetic speech (flite, festival, espeak-ng), and the bundled models "
         "were trained on these voices too, on other texts. Of people whom it never heard, the "
-        "recogniser gets 21 % of the words of read books wrong, and 65 % in real meetings "
+        "recogniser gets 18 % of the words of read books wrong, and 64 % in real meetings "
         "(measured by benchmarks/asr.py and hansard evaluate; see stages/*/bundled/*/README.md)."
     )
     console.print(
