@@ -32,30 +32,28 @@ ALIKE = 4  # readings with so many last words in common are one
 
 
 class History:
-    """Pieces that were said. What may follow is known once the network has `read` the last one."""
+    """Pieces that were said. What may follow is known once the network has read the last one,
+    `piece`, in the state `before` it."""
 
     __slots__ = ("_following", "_log_probs", "before", "piece", "state")
 
-    def __init__(self, piece: int, before: History | None) -> None:
+    def __init__(self, piece: int, before: State) -> None:
         self.piece = piece
         self.before = before
-        self.state: State | None = None  # of this one alone
+        self.state: State | None = None
         self._log_probs: NDArray[np.float32] = np.zeros(0, np.float32)
         self._following: dict[int, History] = {}
 
-    @property
-    def unread(self) -> bool:
-        return self.state is None
-
     def learn(self, state: State, log_probs: NDArray[np.float32]) -> None:
         self.state, self._log_probs = state, log_probs
-        self.before = None  # nobody needs it any more
 
     def after(self, pieces: Iterable[int]) -> History:
+        """With more pieces, of which all but the last have been read."""
         history = self
         for piece in pieces:
             if piece not in history._following:
-                history._following[piece] = History(piece, history)
+                assert history.state is not None
+                history._following[piece] = History(piece, history.state)
             history = history._following[piece]
         return history
 
@@ -67,6 +65,7 @@ class History:
 
 Trace = tuple[int, "Trace"] | None  # arcs of a word graph, the last one first
 Unread = Collection[History]  # what the network has to read before a row goes on
+Chances = dict[tuple[int, int], tuple[float, History, int]]
 
 
 class Reading(NamedTuple):
@@ -126,16 +125,18 @@ class Rescorer:
         self, graph: WordGraph, lm_weight: float, word_score: float
     ) -> Generator[Unread, None, list[int]]:
         reached: defaultdict[int, dict[tuple[int, ...], Reading]] = defaultdict(dict)
-        reached[0][()] = Reading(0.0, History(SENTENCE, None), BEGIN, BLANK, (), None)
+        reached[0][()] = Reading(
+            0.0, History(SENTENCE, self.network.nothing(1)), BEGIN, BLANK, (), None
+        )
         words, ends = graph.words.tolist(), graph.ends.tolist()
         firsts, lasts = graph.firsts.tolist(), graph.lasts.tolist()
         for frame, group in groupby(range(len(words)), graph.starts.tolist().__getitem__):
             readings = _best(reached.pop(frame, {}).values(), KEPT)
-            if any(reading.history.unread for reading in readings):
+            if any(reading.history.state is None for reading in readings):
                 # With them what later frames will ask for: few questions at once cost as much.
                 later = (_best(others.values(), KEPT) for others in reached.values())
                 asked = chain(readings, *later)
-                yield [reading.history for reading in asked if reading.history.unread]
+                yield [reading.history for reading in asked if reading.history.state is None]
             arcs = list(group)
             chances = yield from self._chances(readings, [words[arc] for arc in arcs])
             for number, reading in enumerate(readings):
@@ -164,7 +165,7 @@ class Rescorer:
         while longer := [pieces for pieces in spelled if len(pieces) > depth]:
             heads = {tuple(pieces[:depth]) for pieces in longer}
             histories = (r.history.after(head) for r in readings for head in sorted(heads))
-            if unread := [history for history in histories if history.unread]:
+            if unread := [history for history in histories if history.state is None]:
                 yield unread
             depth += 1
         before = np.repeat([reading.ngram for reading in readings], len(unique)).astype(np.int64)
@@ -173,35 +174,26 @@ class Rescorer:
         mixed = np.logaddexp(
             np.log(self.weight) + np.array(neural), np.log1p(-self.weight) + ngrams
         )
-        rows = zip(mixed.tolist(), after.tolist(), strict=True)
+        pairs = product(enumerate(readings), zip(unique, spelled, strict=True))
         return {
             (number, word): (log_prob, reading.history.after(pieces), ngram)
-            for (number, reading), (word, pieces) in product(
-                enumerate(readings), zip(unique, spelled, strict=True)
+            for ((number, reading), (word, pieces)), log_prob, ngram in zip(
+                pairs, mixed.tolist(), after.tolist(), strict=True
             )
-            for log_prob, ngram in [next(rows)]
         }
 
     @torch.inference_mode()
     def _read(self, histories: Sequence[History]) -> None:
         if not histories:
             return
-        states = [
-            self.network.nothing(1)
-            if h.before is None or h.before.state is None
-            else h.before.state
-            for h in histories
-        ]
-        together = State(*(torch.cat(parts) for parts in zip(*states, strict=True)))
+        before = zip(*(history.before for history in histories), strict=True)
+        together = State(*(torch.cat(parts) for parts in before))
         pieces = torch.tensor([[history.piece] for history in histories])
         logits, after = self.network(pieces, together)
         log_probs = logits[:, 0].log_softmax(dim=-1).numpy()
         for row, history in enumerate(histories):
             own = State(*(part[row : row + 1].clone() for part in after))
             history.learn(own, log_probs[row].copy())
-
-
-Chances = dict[tuple[int, int], tuple[float, History, int]]
 
 
 def _best(readings: Iterable[Reading], count: int) -> list[Reading]:
