@@ -93,6 +93,7 @@ def choose_pieces(texts: Mapping[str, Pieces], path: Path) -> SentencePieceProce
         max_sentence_length=LONGEST + 1000,
         minloglevel=2,
     )
+    path.with_suffix(".vocab").unlink()  # the same, to read
     return SentencePieceProcessor(model_file=str(path))
 
 

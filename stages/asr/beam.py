@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.asr.beam_search import NO_WORD, Limits, Ngrams, Searched, Tree, search
+from stages.asr.beam_search import NO_WORD, Limits, Ngrams, Tree, search
 from stages.asr.decoding import BLANK
 from stages.asr.lexicon import Lexicon
 from stages.asr.ngram import Ints, NgramModel
@@ -64,25 +64,22 @@ class BeamSearch:
         tokens = np.full(log_probs.shape[:2], BLANK)
         words = np.full(log_probs.shape[:2], NO_WORD)
         limits = Limits(**vars(self.options))
-        several: dict[int, tuple[WordGraph, Searched]] = {}
+        graphs: dict[int, WordGraph] = {}
         for row, length in enumerate(lengths.tolist()):
             heard = np.ascontiguousarray(log_probs[row, :length])
             found = search(heard, self._tree, self._ngrams, limits)
             tokens[row, :length], words[row, :length] = found.tokens, found.words
             if self.rescorer is not None and (found.words != NO_WORD).any():
                 graph = word_graph(heard, found, self._tree, self.model, limits, GRAPH_MARGIN)
-                if graph is not None:
-                    several[row] = graph, found
+                graphs |= {row: graph} if graph is not None else {}
         if self.rescorer is not None:
-            graphs = [graph for graph, _ in several.values()]
-            best = self.rescorer.best(graphs, self.options.lm_weight, self.options.word_score)
-            for (row, (graph, found)), arcs in zip(several.items(), best, strict=True):
+            chosen = self.rescorer.best(
+                list(graphs.values()), self.options.lm_weight, self.options.word_score
+            )
+            for (row, graph), arcs in zip(graphs.items(), chosen, strict=True):
                 if arcs:
-                    words[row] = NO_WORD
-                for arc in arcs:
-                    part = slice(graph.starts[arc], graph.ends[arc])
-                    tokens[row, part] = said = graph.tokens(arc, found)
-                    words[row, part.start + (said != BLANK).argmax()] = graph.words[arc]
+                    path = graph.path(arcs)
+                    tokens[row, : len(path.tokens)], words[row, : len(path.words)] = path
         return BestPaths(tokens, words)
 
     @cached_property

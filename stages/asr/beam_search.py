@@ -131,6 +131,11 @@ def _parts(state: int) -> tuple[int, int, int]:
     return state >> 33, (state >> 1) & 0xFFFFFFFF, state & 1
 
 
+def nodes_and_histories(states: Ints) -> tuple[Ints, Ints]:
+    """As `_parts`, for arrays [N]."""
+    return states >> 33, (states >> 1) & 0xFFFFFFFF
+
+
 @_compiled()
 def _some_paths(count: int) -> Paths:
     return Paths(

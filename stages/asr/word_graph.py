@@ -7,12 +7,21 @@ Source: Ney and Aubert, A word graph algorithm for large vocabulary continuous s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.asr.beam_search import NO_WORD, Limits, Scores, Searched, Tree
+from stages.asr.beam_search import (
+    NO_WORD,
+    Limits,
+    Scores,
+    Searched,
+    Tree,
+    nodes_and_histories,
+)
 from stages.asr.decoding import BLANK
 from stages.asr.lexicon import ROOT
 from stages.asr.ngram import Floats, Ints, NgramModel
@@ -20,12 +29,19 @@ from stages.asr.ngram import Floats, Ints, NgramModel
 NEVER = -1
 
 
+class Path(NamedTuple):
+    """The token of every frame [T], and the word that begins in a frame [T], or NO_WORD."""
+
+    tokens: Ints
+    words: Ints
+
+
 @dataclass(frozen=True)
 class WordGraph:
     """A words in frames [start, end) of a segment, ordered by `starts`; the first ones begin with
     frame 0, whatever silence comes before them, the last ones end after the last frame. `sounds`
     are their frames' log posteriors. `firsts` and `lasts`: the word's first token, and that of its
-    last frame. `paths`: where, in the beam, the path of the last frame lies."""
+    last frame. `paths`: where, among those that were `found`, the path of the last frame lies."""
 
     words: Ints
     starts: Ints
@@ -34,15 +50,19 @@ class WordGraph:
     firsts: Ints
     lasts: Ints
     paths: Ints
+    found: Searched
 
-    def tokens(self, arc: int, found: Searched) -> Ints:
-        """The token of every frame of a word, [end - start]."""
-        path = int(self.paths[arc])
-        tokens = np.empty(int(self.ends[arc] - self.starts[arc]), np.int64)
-        for frame in range(len(tokens) - 1, -1, -1):
-            tokens[frame] = found.paths.token[path]
-            path = int(found.paths.parent[path])
-        return tokens
+    def path(self, arcs: Sequence[int]) -> Path:
+        """Through words that follow each other from the first frame to the last."""
+        tokens = np.full(len(self.found.tokens), BLANK)
+        words = np.full(len(tokens), NO_WORD)
+        for arc in arcs:
+            start, end, at = int(self.starts[arc]), int(self.ends[arc]), int(self.paths[arc])
+            for frame in range(end - 1, start - 1, -1):
+                tokens[frame] = self.found.paths.token[at]
+                at = int(self.found.paths.parent[at])
+            words[start + (tokens[start:end] != BLANK).argmax()] = self.words[arc]
+        return Path(tokens, words)
 
 
 @dataclass(frozen=True)
@@ -73,22 +93,24 @@ def word_graph(
     )
     if not (ends == len(log_probs)).any():
         return None
-    graph = WordGraph(
-        words,
-        begun.frame[paths],
-        ends,
-        begun.sound[paths],
-        begun.first[paths],
-        found.paths.token[paths].astype(np.int64),
-        paths,
-    )
-    scores = _through(graph.starts, ends, gains, len(log_probs))
+    starts, lasts = begun.frame[paths], found.paths.token[paths].astype(np.int64)
+    scores = _through(starts, ends, gains, len(log_probs))
     near = np.flatnonzero(scores >= scores.max() - margin)
     # Of those that differ in pronunciation or alignment alone, the best.
     order = near[np.argsort(-gains[near], kind="stable")]
-    same = np.stack([graph.starts, ends, words, graph.lasts], axis=1)[order]
+    same = np.stack([starts, ends, words, lasts], axis=1)[order]
     chosen = order[np.unique(same, axis=0, return_index=True)[1]]
-    return WordGraph(*(values[chosen] for values in vars(graph).values()))
+    paths = paths[chosen]
+    return WordGraph(
+        words[chosen],
+        starts[chosen],
+        ends[chosen],
+        begun.sound[paths],
+        begun.first[paths],
+        lasts[chosen],
+        paths,
+        found,
+    )
 
 
 Ended = tuple[Ints, Ints, Ints, Scores]
@@ -99,7 +121,7 @@ def _begun(log_probs: Floats, found: Searched, tree: Tree, limits: Limits) -> tu
     the word, the frame after it, and what it gained by sound and trigram."""
     paths, bounds = found.paths, found.bounds
     count = int(bounds[-1])
-    node = paths.state[:count] >> 33
+    node, _ = nodes_and_histories(paths.state[:count])
     charged = np.where(node == ROOT, 0.0, limits.lm_weight * tree.ahead[node])
     begun = _Begun(
         np.zeros(count, np.int64), np.zeros(count), np.full(count, NEVER), np.zeros(count)
@@ -126,7 +148,7 @@ def _begun(log_probs: Floats, found: Searched, tree: Tree, limits: Limits) -> tu
 def _last(found: Searched, tree: Tree, model: NgramModel, limits: Limits, begun: _Begun) -> Ended:
     """The words that end with the last frame, as in `_begun`."""
     paths = np.arange(found.bounds[-2], found.bounds[-1])
-    node, history = found.paths.state[paths] >> 33, (found.paths.state[paths] >> 1) & 0xFFFFFFFF
+    node, history = nodes_and_histories(found.paths.state[paths])
     ending = node
     if tree.separator != BLANK:  # the path need not have reached it
         after = tree.children[node, tree.separator]
