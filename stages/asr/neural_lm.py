@@ -61,16 +61,12 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, hidden: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, T, D], hidden [B, H] and inputs [B, 3, D] before it; the same after it."""
         heard = torch.cat([inputs, self.before(x)], dim=1)
-        length = x.shape[1]
-        mixed = sum(
-            (self.taps[tap] * heard[:, tap : tap + length] for tap in range(_REACH + 1)),
-            start=torch.zeros(()),
-        )
+        mixed = (heard.unfold(1, _REACH + 1, 1) * self.taps.T).sum(dim=-1)
         update, proposed = self.gates(mixed).float().chunk(2, dim=-1)
         update = torch.sigmoid(update + self.forget)
         steps = []
-        for keep, add in zip((1 - update).unbind(1), (update * proposed).unbind(1), strict=True):
-            hidden = torch.addcmul(add, keep, hidden)
+        for new, share in zip(proposed.unbind(1), update.unbind(1), strict=True):
+            hidden = torch.lerp(hidden, new, share)
             steps.append(hidden)
         x = x + self.dropout(self.back(torch.stack(steps, dim=1)))
         gate, value = self.up(self.between(x)).chunk(2, dim=-1)
