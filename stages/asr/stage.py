@@ -163,6 +163,7 @@ class CtcAsr(SegmentAsr[CtcParameters]):
 
     version = 2
     parameters_type = CtcParameters
+    cpu_batch_s = 60  # rescoring reads for all segments of a batch at once
 
     def weights_digest(self) -> str:
         acoustic = self.folder.digest()
