@@ -14,8 +14,10 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.asr import GROUPS, demo_reference
+from stages.asr.neural_lm import PIECES as PIECES_FILE
+from stages.asr.neural_lm import load_neural_lm
 from stages.asr.ngram import NgramModel
-from stages.asr.rescoring import Rescorer
+from stages.asr.pieces import read_pieces
 from stages.models import locate
 from training.asr_data import spoken
 from training.language_model import encode
@@ -51,7 +53,8 @@ def main() -> None:
     parser.add_argument("--neural", default="bundled/en-nlm", help="the same")
     options = parser.parse_args()
     model = NgramModel.read(locate(options.model, "stages.asr"))
-    neural = Rescorer.read(locate(options.neural, "stages.asr"), model, weight=0.5)
+    folder = locate(options.neural, "stages.asr")
+    neural, pieced = load_neural_lm(folder), read_pieces(folder.file(PIECES_FILE))
     known = set(model.words)
     print(f"{len(known)} words, {len(model.bigrams)} bigrams, {len(model.trigrams)} trigrams")
     print(f"{'group':24}{'words':>8}{'unknown %':>11}{'trigram':>10}{'neural':>10}")
@@ -59,8 +62,8 @@ def main() -> None:
         words = [word for piece in pieces for word in piece]
         unknown = 100 * sum(word not in known for word in words) / len(words)
         trigram = perplexity(model, encode(pieces, model.words))
-        pieced = word_perplexity(neural.network, neural.pieces, pieces)
-        print(f"{name:24}{len(words):8}{unknown:11.2f}{trigram:10.0f}{pieced:10.0f}", flush=True)
+        recurrent = word_perplexity(neural, pieced, pieces)
+        print(f"{name:24}{len(words):8}{unknown:11.2f}{trigram:10.0f}{recurrent:10.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ GROUPS = ("ls", "cv", "so", "meetings")  # of development text: LibriSpeech, Com
 PRUNED = 1e-8  # how much an n-gram must lower the perplexity, as a share
 
 Pieces = Sequence[list[str]]
+Aloud = Sequence[tuple[Utterance, list[str]]]
 
 
 def vocabulary(texts: Mapping[str, Pieces], listed: Mapping[str, int]) -> list[str]:
@@ -222,11 +223,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    texts: dict[str, Pieces] = {
-        corpus: list(transcripts(options.data, corpus, "train", options.seed))
-        for corpus in ("meetings", "oral-arguments")
-    }
-    texts |= books(options.books, options.data)
+    texts = written(options.data, options.books, options.seed)
     aloud = list(read_aloud(options.data))
     texts["aloud"] = [piece for _, piece in aloud]
     listed = {word: count for (word,), count in listed_counts(options.books / "words.tsv").items()}
@@ -242,8 +239,7 @@ def main() -> None:
     development = [
         encode(pieces_of(group, options.data, aloud, options.seed), words) for group in GROUPS
     ]
-    read = {" ".join(piece) for utterance, piece in aloud if is_development(utterance)}
-    others = encode([piece for _, piece in aloud if " ".join(piece) not in read], words)
+    others = encode(without_development(aloud), words)
     models = [each.model for each in estimates]
     models[len(rows) - 1] = estimate(others, words, unseen).model  # of "aloud", the last text
     weights = mixing_weights(models, development)
@@ -256,9 +252,22 @@ def main() -> None:
     write_arpa(model, options.out / "model.arpa")
 
 
-def pieces_of(
-    group: str, data: Path, aloud: Sequence[tuple[Utterance, list[str]]], seed: int
-) -> Pieces:
+def written(data: Path, folder: Path, seed: int) -> dict[str, Pieces]:
+    """The texts that nobody in our data reads aloud; `folder` is what training.books wrote."""
+    texts: dict[str, Pieces] = {
+        corpus: list(transcripts(data, corpus, "train", seed))
+        for corpus in ("meetings", "oral-arguments")
+    }
+    return texts | books(folder, data)
+
+
+def without_development(aloud: Aloud) -> Pieces:
+    """What is read aloud, but nothing that a development speaker reads too."""
+    read = {" ".join(piece) for utterance, piece in aloud if is_development(utterance)}
+    return [piece for _, piece in aloud if " ".join(piece) not in read]
+
+
+def pieces_of(group: str, data: Path, aloud: Aloud, seed: int) -> Pieces:
     """The text of one of GROUPS: what its development speakers read, or meetings."""
     if group == "meetings":
         return list(transcripts(data, "meetings", "development", seed))

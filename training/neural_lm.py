@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,8 +26,8 @@ from torch.nn.functional import cross_entropy
 from stages.asr.neural_lm import PIECES, SENTENCE, NeuralLm, NeuralLmSizes
 from stages.models import save_model
 from training import distributed
-from training.language_model import GROUPS, Pieces, is_development, pieces_of
-from training.language_model_text import books, read_aloud, transcripts
+from training.language_model import GROUPS, Pieces, pieces_of, without_development, written
+from training.language_model_text import read_aloud
 from training.run import Run, set_rate, warm_cosine
 
 SIZES = NeuralLmSizes(pieces=4096, width=256, hidden=512, units=768, layers=4)
@@ -60,28 +60,21 @@ Row = NDArray[np.uint16]
 def gather(data: Path, folder: Path, seed: int) -> tuple[dict[str, Pieces], dict[str, Pieces]]:
     """What is trained on, by text, and what is set aside, by group."""
     aloud = list(read_aloud(data))
-    texts: dict[str, Pieces] = {
-        corpus: list(transcripts(data, corpus, "train", seed))
-        for corpus in ("meetings", "oral-arguments")
-    }
-    texts |= books(folder, data)
-    unseen = {group: pieces_of(group, data, aloud, seed) for group in GROUPS}
-    read = {" ".join(said) for utterance, said in aloud if is_development(utterance)}
-    texts["aloud"] = [said for _, said in aloud if " ".join(said) not in read]
-    return texts, unseen
+    texts = written(data, folder, seed) | {"aloud": without_development(aloud)}
+    return texts, {group: pieces_of(group, data, aloud, seed) for group in GROUPS}
 
 
 def choose_pieces(texts: Mapping[str, Pieces], path: Path) -> SentencePieceProcessor:
     """Byte-pair encoding: Sennrich et al. (2016)."""
 
-    def lines() -> Iterable[str]:
+    def lines() -> Iterator[str]:
         for name, said in texts.items():
             for words in said[:: EVERY_ARGUMENT if name == "oral-arguments" else 1]:
                 line = " ".join(words)
                 yield from (line[at : at + LONGEST] for at in range(0, len(line), LONGEST))
 
     SentencePieceTrainer.train(
-        sentence_iterator=iter(lines()),
+        sentence_iterator=lines(),
         model_prefix=str(path.with_suffix("")),
         vocab_size=SIZES.pieces,
         model_type="bpe",
@@ -115,12 +108,12 @@ class Batches:
         self._starts = {
             name: np.flatnonzero(row[: -LENGTH - 1] == SENTENCE) for name, row in rows.items()
         }
-        self._shares = np.array([SHARES[name] for name in rows])
+        shares = np.array([SHARES[name] for name in rows])
+        self._shares = shares / shares.sum()
 
     def draw(self) -> Tensor:
         """Pieces int64 [BATCH, LENGTH + 1]."""
-        shares = self._shares / self._shares.sum()
-        names = self._rng.choice(list(self._rows), BATCH, p=shares)
+        names = self._rng.choice(list(self._rows), BATCH, p=self._shares)
         starts = [self._rng.choice(self._starts[name]) for name in names]
         drawn = [
             self._rows[name][at : at + LENGTH + 1] for name, at in zip(names, starts, strict=True)
@@ -171,7 +164,7 @@ def train(options: argparse.Namespace) -> None:
     rows = rows_of(texts, pieces)
     del texts
     network = begin()
-    matrices = [p for p in network.layers.parameters() if p.ndim == 2 and min(p.shape) > 4]
+    matrices = [part.weight for part in network.modules() if isinstance(part, nn.Linear)]
     chosen = {id(matrix) for matrix in matrices}
     rest = [p for p in network.parameters() if id(p) not in chosen]
     muon = torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")

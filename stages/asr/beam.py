@@ -69,17 +69,18 @@ class BeamSearch:
             heard = np.ascontiguousarray(log_probs[row, :length])
             found = search(heard, self._tree, self._ngrams, limits)
             tokens[row, :length], words[row, :length] = found.tokens, found.words
-            if self.rescorer is not None and (found.words != NO_WORD).any():
-                graph = word_graph(heard, found, self._tree, self.model, limits, GRAPH_MARGIN)
-                graphs |= {row: graph} if graph is not None else {}
+            if self.rescorer is None:
+                continue
+            graph = word_graph(heard, found, self._tree, self.model, limits, GRAPH_MARGIN)
+            if graph is not None:
+                graphs[row] = graph
         if self.rescorer is not None:
             chosen = self.rescorer.best(
                 list(graphs.values()), self.options.lm_weight, self.options.word_score
             )
             for (row, graph), arcs in zip(graphs.items(), chosen, strict=True):
                 if arcs:
-                    path = graph.path(arcs)
-                    tokens[row, : len(path.tokens)], words[row, : len(path.words)] = path
+                    tokens[row, : lengths[row]], words[row, : lengths[row]] = graph.path(arcs)
         return BestPaths(tokens, words)
 
     @cached_property

@@ -23,6 +23,7 @@ from stages.asr.conformer import ConformerEncoder, ConformerOptions
 from stages.asr.decoders import Decoder, PeakDecoder
 from stages.asr.decoding import FrameWord, greedy
 from stages.asr.gigaam_checkpoint import BUFFERS, GigaAmCheckpoint, read_checkpoint
+from stages.asr.pieces import read_pieces
 from stages.asr.prefix import prefix_paths
 from stages.asr.segments import LEAST_CONFIDENCE, AsrParameters, SegmentAsr
 from stages.audio.cutting import at_least
@@ -203,14 +204,7 @@ def read_vocabulary(checkpoint: GigaAmCheckpoint) -> Sequence[str]:
     decoding = checkpoint.section("decoding")
     if not decoding.get("model_path"):
         return [str(letter) for letter in decoding.get("vocabulary") or ()]
-    from sentencepiece import SentencePieceProcessor
-
-    try:
-        pieces = SentencePieceProcessor(model_file=str(checkpoint.tokenizer))
-    except (RuntimeError, OSError):
-        raise ModelError(
-            f"{printable(str(checkpoint.tokenizer))}: not a SentencePiece model"
-        ) from None
+    pieces = read_pieces(checkpoint.tokenizer)
     return [_piece_text(pieces, number) for number in range(len(pieces))]
 
 

@@ -8,11 +8,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pipeline.errors import ModelError, printable
 from pipeline.records import Word
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
 _UNWRITTEN = frozenset({"<s>", "</s>", "<unk>", "<OOV>"})
 _JOINED = "@@"
+
+
+def read_pieces(path: Path) -> SentencePieceProcessor:
+    """SentencePiece's pieces of words. ModelError where the file holds none."""
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        return SentencePieceProcessor(model_file=str(path))
+    except (RuntimeError, OSError):
+        raise ModelError(f"{printable(str(path))}: not a SentencePiece model") from None
 
 
 def join_tokens(tokens: Iterable[Word]) -> list[Word]:

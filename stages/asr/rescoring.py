@@ -8,7 +8,7 @@ network language models (2014), push-forward with recombination; the models are 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, product
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.errors import ModelError
 from stages.asr.decoding import BLANK
 from stages.asr.neural_lm import PIECES, SENTENCE, NeuralLm, State, load_neural_lm
 from stages.asr.ngram import BEGIN, NgramModel
+from stages.asr.pieces import read_pieces
 from stages.asr.word_graph import WordGraph
 from stages.models import ModelFolder
 
@@ -92,14 +92,7 @@ class Rescorer:
     @classmethod
     def read(cls, folder: ModelFolder, model: NgramModel, weight: float) -> Rescorer:
         """ModelError where the folder holds another kind of model."""
-        from sentencepiece import SentencePieceProcessor
-
-        path = folder.file(PIECES)
-        try:
-            pieces = SentencePieceProcessor(model_file=str(path))
-        except (RuntimeError, OSError):
-            raise ModelError(f"{path}: not a SentencePiece model") from None
-        return cls(load_neural_lm(folder), pieces, model, weight)
+        return cls(load_neural_lm(folder), read_pieces(folder.file(PIECES)), model, weight)
 
     def best(
         self, graphs: Sequence[WordGraph], lm_weight: float, word_score: float
@@ -129,6 +122,9 @@ class Rescorer:
             0.0, History(SENTENCE, self.network.nothing(1)), BEGIN, BLANK, (), None
         )
         words, ends = graph.words.tolist(), graph.ends.tolist()
+        unique = list(dict.fromkeys(words))
+        pieces = self.pieces.encode([self.model.words[word] for word in unique])
+        spelled = dict(zip(unique, pieces, strict=True))
         firsts, lasts = graph.firsts.tolist(), graph.lasts.tolist()
         for frame, group in groupby(range(len(words)), graph.starts.tolist().__getitem__):
             readings = _best(reached.pop(frame, {}).values(), KEPT)
@@ -138,7 +134,8 @@ class Rescorer:
                 asked = chain(readings, *later)
                 yield [reading.history for reading in asked if reading.history.state is None]
             arcs = list(group)
-            chances = yield from self._chances(readings, [words[arc] for arc in arcs])
+            following = {words[arc]: spelled[words[arc]] for arc in arcs}
+            chances = yield from self._chances(readings, following)
             for number, reading in enumerate(readings):
                 for arc in arcs:
                     if reading.last_token == firsts[arc] != BLANK:
@@ -155,26 +152,24 @@ class Rescorer:
         return [arc for reading in final for arc in _arcs(reading.trace)]
 
     def _chances(
-        self, readings: Sequence[Reading], words: Iterable[int]
+        self, readings: Sequence[Reading], spelled: Mapping[int, Sequence[int]]
     ) -> Generator[Unread, None, Chances]:
-        """Of every reading (whose history has been read), by its number, and every word after it:
-        log P(word), and the history of either model after it."""
-        unique = list(dict.fromkeys(words))
-        spelled = [self.pieces.encode(self.model.words[word]) for word in unique]
+        """Of every reading (whose history has been read), by its number, and every word after it,
+        `spelled` in pieces: log P(word), and the history of either model after it."""
         depth = 1
-        while longer := [pieces for pieces in spelled if len(pieces) > depth]:
+        while longer := [pieces for pieces in spelled.values() if len(pieces) > depth]:
             heads = {tuple(pieces[:depth]) for pieces in longer}
             histories = (r.history.after(head) for r in readings for head in sorted(heads))
             if unread := [history for history in histories if history.state is None]:
                 yield unread
             depth += 1
-        before = np.repeat([reading.ngram for reading in readings], len(unique)).astype(np.int64)
-        ngrams, after = self.model.score(before, np.tile(unique, len(readings)))
-        neural = [reading.history.log_prob(pieces) for reading in readings for pieces in spelled]
+        before = np.repeat([reading.ngram for reading in readings], len(spelled)).astype(np.int64)
+        ngrams, after = self.model.score(before, np.tile(list(spelled), len(readings)))
+        neural = [r.history.log_prob(pieces) for r in readings for pieces in spelled.values()]
         mixed = np.logaddexp(
             np.log(self.weight) + np.array(neural), np.log1p(-self.weight) + ngrams
         )
-        pairs = product(enumerate(readings), zip(unique, spelled, strict=True))
+        pairs = product(enumerate(readings), spelled.items())
         return {
             (number, word): (log_prob, reading.history.after(pieces), ngram)
             for ((number, reading), (word, pieces)), log_prob, ngram in zip(

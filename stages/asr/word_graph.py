@@ -86,6 +86,8 @@ def word_graph(
 ) -> WordGraph | None:
     """Of a search over log_probs [T, V]: the words on paths that score at most `margin` less than
     the best. None where no path has come to the end of a word."""
+    if not (found.words != NO_WORD).any():
+        return None
     begun, ended = _begun(log_probs, found, tree, limits)
     paths, words, ends, gains = (
         np.concatenate(pair)

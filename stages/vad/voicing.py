@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pipeline.records import Span
 from stages.vad.endpoint import FRAME_MS
+from stages.vad.faint import NOISE_PERCENTILE
 from stages.vad.posteriors import Frames, Window
 
 RATE = 16000
@@ -33,7 +34,7 @@ _HERTZ = torch.arange(LENGTH // 2 + 1) * RATE / (2 * LENGTH)  # to 4 kHz
 MAY_BE_SPEECH = 0.8  # with less of a posterior of silence; others are not asked
 VOICED = 0.8  # of an autocorrelation of 1: 6 dB of harmonics over noise
 LEAST_SHARE, LEAST_FRAMES = 0.05, 30  # voiced frames, either of which is a voice
-NOISE_PERCENTILE, LOUD_PERCENTILE = 5, 90
+LOUD_PERCENTILE = 90  # of a segment's frames
 ABOVE_NOISE_DB = 15.0  # where noise drowns the periods, nothing is known
 SURE_PERCENTILE = 80  # of the frames' posteriors: what the network thinks of a segment
 
