@@ -93,7 +93,24 @@ def test_a_sentence_is_cut_where_the_speaker_changes() -> None:
         [sentence(0, "so what do you think I think that it is fine.")],
         [(0, 1500, A), (1500, 3300, B)],
     )
-    assert turns == [(A, "so what do you think"), (B, "I think that it is fine.")]
+    assert turns == [(A, "so what do you think."), (B, "I think that it is fine.")]
+
+
+@pytest.mark.parametrize(
+    ("said", "cut"),
+    [
+        ("So what, then we agree?", ["So what.", "Then we agree?"]),
+        ("so what then we agree", ["so what", "then we agree"]),
+        ("So what then we agree", ["So what", "Then we agree"]),
+        (
+            "\u597d\uff0c \u6211 \u4eec \u8d70 \u5427\u3002",
+            ["\u597d\uff0c \u6211\u3002", "\u4eec \u8d70 \u5427\u3002"],
+        ),
+    ],
+)
+def test_both_parts_of_a_cut_sentence_are_written_as_sentences(said: str, cut: list[str]) -> None:
+    turns, _ = attribute([sentence(0, said)], [(0, 600, A), (600, 1500, B)])
+    assert [text for _, text in turns] == cut
 
 
 def test_a_change_moves_to_the_sentence_end_nearby() -> None:
@@ -103,7 +120,7 @@ def test_a_change_moves_to_the_sentence_end_nearby() -> None:
     expected = [(A, "Is it done?"), (B, "It is not done.")]
     assert attribute(said, late)[0] == expected
     assert attribute(said, early)[0] == expected
-    assert attribute(said, late, snap_ms=0)[0] == [(A, "Is it done? It"), (B, "is not done.")]
+    assert attribute(said, late, snap_ms=0)[0] == [(A, "Is it done? It."), (B, "Is not done.")]
 
 
 def test_a_moved_change_leaves_a_short_answer_its_words() -> None:
@@ -157,7 +174,7 @@ def test_speakers_are_numbered_by_their_first_word() -> None:
 def test_a_word_without_length_is_attributed() -> None:
     said = [Sentence((Word("a", 500, 500, 1.0), Word("b.", 1500, 1500, 1.0)))]
     turns, notes = attribute(said, [(0, 1000, A), (1000, 2000, B)], snap_ms=0)
-    assert turns == [(A, "a"), (B, "b.")]
+    assert turns == [(A, "a."), (B, "b.")]
     assert notes == []
 
 

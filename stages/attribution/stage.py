@@ -11,6 +11,7 @@ from pydantic import Field
 
 from pipeline.records import Sentence, SpeakerSegment, Turn
 from pipeline.stage import Inputs, Parameters, Stage
+from stages.attribution.cut import cut
 from stages.attribution.words import Indices, attribute, smooth_flips, snap_changes
 
 
@@ -33,7 +34,7 @@ class WordAttribution(Stage[AttributionParameters, tuple[Turn, ...]]):
     """Turns by start; S1 is the first to speak a word."""
 
     needs = ("punctuation", "clustering")
-    version = 1
+    version = 2
     parameters_type = AttributionParameters
     artifact_type = tuple[Turn, ...]
 
@@ -86,4 +87,4 @@ class WordAttribution(Stage[AttributionParameters, tuple[Turn, ...]]):
             bounds = [0, *(np.flatnonzero(np.diff(own)) + 1).tolist(), len(own)]
             for start, end in pairwise(bounds):
                 if end > start:
-                    yield int(own[start]), Sentence(sentence.words[start:end])
+                    yield int(own[start]), cut(sentence, start, end)
