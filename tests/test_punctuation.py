@@ -20,12 +20,8 @@ from stages.punctuation.casing import written
 from stages.punctuation.ct_transformer import CtTransformer, CtTransformerConfig
 from stages.punctuation.marks import MarkSet, decide
 from stages.punctuation.pauses import usual_ms
-from stages.punctuation.stage import (
-    CtTransformerPunctuation,
-    PunctuationParameters,
-    deepest,
-    window_starts,
-)
+from stages.punctuation.stage import CtTransformerPunctuation, PunctuationParameters
+from stages.punctuation.windows import by_depth, deepest, window_starts
 from training.ami_words import Token
 from training.punctuation_text import documents, label, part
 from training.punctuation_timed import heard, timed_meetings, without_times
@@ -184,14 +180,26 @@ def test_a_cut_falls_where_a_mark_is_likeliest() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 127, 128, 129, 300, 1000])
-def test_windows_give_each_word_once_and_in_context(count: int) -> None:
+def test_the_deepest_window_gives_each_word_once_and_in_context(count: int) -> None:
     length = min(128, count)
     starts = window_starts(count, length)
-    places = deepest(starts, length, count)
-    assert (starts[places[:, 0]] + places[:, 1] == np.arange(count)).all()
-    inner = (places[:, 0] > 0) & (places[:, 1] < 16)
-    inner |= (places[:, 0] < len(starts) - 1) & (places[:, 1] >= length - 16)
-    assert not inner.any()
+    shares = deepest(starts, length, count)
+    words = starts[:, None] + np.arange(length)
+    assert sorted(words[shares > 0].tolist()) == list(range(count))
+    assert not shares[1:, : min(16, length // 4)].any()
+    assert not shares[:-1, length - min(16, length // 4) :].any()
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 127, 128, 129, 300, 1000])
+def test_all_readings_of_a_word_count_together_as_one(count: int) -> None:
+    length = min(128, count)
+    starts = window_starts(count, length, readings=4)
+    shares = by_depth(starts, length, count)
+    words = starts[:, None] + np.arange(length)
+    assert np.bincount(words.ravel(), shares.ravel()) == pytest.approx(np.ones(count))
+    inner = np.bincount(words.ravel())[length : count - length]
+    assert (inner >= 4).all()
+    assert (shares[1:, 0] <= shares[1:, length // 2]).all()
 
 
 def test_batch_size_changes_nothing(stage: CtTransformerPunctuation) -> None:
@@ -201,7 +209,7 @@ def test_batch_size_changes_nothing(stage: CtTransformerPunctuation) -> None:
 
 
 def test_far_words_do_not_matter(stage: CtTransformerPunctuation) -> None:
-    begin = "is that right yes it is so the judge of the district court said no to them " * 20
+    begin = "is that right yes it is so the judge of the district court said no to them " * 24
     short, long = read(stage, begin), read(stage, begin + "what happened next i do not know " * 300)
     assert long.split()[:250] == short.split()[:250]
 

@@ -1,9 +1,9 @@
 """Punctuation and case of recognised words by a CT-Transformer, and their sentences.
 
-A recording is read in overlapping windows of the length that the network was trained on, and each
-word's scores come from the window in which it lies deepest; or on from each full stop, as FunASR
-reads (`sentence_cache.py`). The bundled model also reads how long the speaker paused after each
-word (`pauses.py`).
+A recording is read in overlapping windows of the length that the network was trained on, each word
+as often as the model says (`windows.py`); or on from each full stop, as FunASR reads
+(`sentence_cache.py`). The bundled model also reads how long the speaker paused after each word
+(`pauses.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from pipeline.errors import ModelError, printable
 from pipeline.records import Sentence, Word
@@ -30,10 +31,10 @@ from stages.punctuation.pauses import CLASSES, intervals, pause_classes, usual_m
 from stages.punctuation.segmenting import Segment, check_segmenter, read_segmenter, tokenise
 from stages.punctuation.sentence_cache import read_on
 from stages.punctuation.vocabulary import Vocabulary
+from stages.punctuation.windows import by_depth, deepest, window_starts
 from stages.weightless import without_weights
 
 DEFAULT_WINDOW = 128  # words; a model says otherwise under model_conf.window
-CONTEXT = 16  # words at a window's inner edges that the neighbouring window decides
 
 
 class PunctuationParameters(NetworkParameters):
@@ -55,7 +56,7 @@ class PunctuationParameters(NetworkParameters):
         1500, ge=0, description="a pause of at least this many ms always ends a sentence"
     )
     max_words: int = Field(
-        60, ge=4, description="a longer sentence is cut where a mark is likeliest"
+        120, ge=4, description="a longer sentence is cut where a mark is likeliest"
     )
     batch_size: int = Field(
         32, ge=1, description="windows of words a forward pass; never changes the result"
@@ -64,13 +65,15 @@ class PunctuationParameters(NetworkParameters):
 
 @dataclass(frozen=True)
 class Punctuator:
-    """A loaded model folder. `full_stop` is the class that ends a sentence that lacks an end."""
+    """A loaded model folder. `full_stop` is the class that ends a sentence that lacks an end;
+    `readings` are the windows in which a word is read: with 1, only the deepest one counts."""
 
     network: CtTransformer
     vocabulary: Vocabulary
     marks: MarkSet
     lexicon: dict[str, str]
     window: int
+    readings: int
     full_stop: int
     segment: Segment | None
 
@@ -106,6 +109,7 @@ class Punctuator:
             marks=marks,
             lexicon=read_lexicon(folder.path / "casing.json"),
             window=model.get("window", DEFAULT_WINDOW),
+            readings=model.get("readings", 1),
             full_stop=model.get("sentence_end_id", int(marks.ends[0])),
             segment=read_segmenter(folder.path) if chinese_words else None,
         )
@@ -136,28 +140,31 @@ class Punctuator:
     def scores(
         self, words: Sequence[Word], batch_size: int
     ) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
-        """Log-probabilities of the marks [N, P], and the likeliest case of each word [N]
+        """Mean log-probabilities of the marks [N, P], and the likeliest case of each word [N]
         (None without a case head). N >= 1."""
         texts = [word.text for word in words]
         rows = self.vocabulary.rows(texts)
         pauses = pause_classes(intervals(words), usual_ms(texts))
         length = min(self.window, len(rows))
-        starts = window_starts(len(rows), length)
+        starts = window_starts(len(rows), length, self.readings)
+        counted = by_depth if self.readings > 1 else deepest
+        shares = torch.from_numpy(counted(starts, length, len(rows)))[..., None]
         both = torch.from_numpy(np.stack([rows, pauses])).to(self.device).unfold(1, length, 1)
         windows = both[:, torch.from_numpy(starts).to(self.device)]  # [2, W, length]
-        keep = torch.from_numpy(deepest(starts, length, len(rows)))
         marks, cases = [], []
         with torch.inference_mode():
             for batch, after in torch.split(windows, batch_size, dim=1):
                 mark, case = self.network(batch, torch.full((len(batch),), length), after)
                 marks.append(mark.log_softmax(dim=-1).cpu())
-                cases.append(None if case is None else case.argmax(dim=-1).cpu())
-        chosen = torch.cat(marks)[keep[:, 0], keep[:, 1]].numpy()
-        if cases[0] is None:
-            return chosen, None
-        return chosen, torch.cat([c for c in cases if c is not None])[
-            keep[:, 0], keep[:, 1]
-        ].numpy()
+                cases += [] if case is None else [case.log_softmax(dim=-1).cpu()]
+        at = (torch.from_numpy(starts)[:, None] + torch.arange(length)).flatten()
+
+        def mean(readings: list[Tensor]) -> Tensor:
+            weighted = (torch.cat(readings) * shares).flatten(0, 1)
+            return torch.zeros(len(rows), weighted.shape[1]).index_add_(0, at, weighted)
+
+        likeliest = mean(cases).argmax(dim=1).numpy() if cases else None
+        return mean(marks).numpy(), likeliest
 
     def write(
         self, words: Sequence[str], chosen: NDArray[np.intp], cases: NDArray[np.intp] | None
@@ -227,23 +234,3 @@ def pauses_after(words: Sequence[Word]) -> NDArray[np.int64]:
     starts = np.array([word.start for word in words], np.int64)
     ends = np.array([word.end for word in words], np.int64)
     return np.append(starts[1:] - ends[:-1], 0)
-
-
-def window_starts(count: int, length: int) -> NDArray[np.int64]:
-    """Starts of windows of `length` words over `count`, overlapping by twice CONTEXT (or half
-    a window, if that is less); the last one ends with the recording.
-
-    >>> window_starts(300, 128).tolist()
-    [0, 96, 172]
-    """
-    stride = max(1, length - 2 * min(CONTEXT, length // 4))
-    return np.append(np.arange(0, count - length, stride), count - length)
-
-
-def deepest(starts: NDArray[np.int64], length: int, count: int) -> NDArray[np.int64]:
-    """For each of `count` words the window in which it lies farthest from an inner edge, and
-    its place there: int64 [count, 2]."""
-    middles = (starts[1:] + starts[:-1] + length) // 2  # of each overlap
-    words = np.arange(count)
-    window = np.searchsorted(middles, words, side="right")
-    return np.stack([window, words - starts[window]], axis=1)
