@@ -98,14 +98,17 @@ class Residual(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.shortcut = nn.Sequential()
+        self.stride = stride
         if stride != 1:
-            self.shortcut.append(nn.Conv2d(channels, channels, 1, stride=(stride, 1), bias=False))
+            self.shortcut.append(nn.Conv2d(channels, channels, 1, bias=False))
             self.shortcut.append(nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = normalised(self.conv1, self.bn1, x).relu_()
         out = normalised(self.conv2, self.bn2, hidden)
-        return out.add_(self.shortcut(x)).relu_()
+        # Rows are taken before the convolution: on some CPUs oneDNN's gradient of a 1 x 1
+        # convolution with a stride writes past its memory (torch 2.13, AVX-512 without AMX).
+        return out.add_(self.shortcut(x[:, :, :: self.stride])).relu_()
 
 
 def normalised(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
