@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
+from stages.speakers.campplus import CamPlusPlus
+from training.speakers import SIZES
 from training.speakers_voices import ROWS, Voices, discriminant, warped
 
 RATE = 16000
@@ -36,6 +38,24 @@ def test_a_warp_moves_the_formant_and_leaves_the_pitch(warp: float) -> None:
     assert float(lines[off_pitch].sum() / lines.sum()) < 0.01
     if warp == 1.0:
         torch.testing.assert_close(moved, vowel(1500), atol=1e-4, rtol=0)
+
+
+def test_the_network_learns_to_tell_two_sounds_apart() -> None:
+    # Also that its gradients stay within their memory: see the shortcut in campplus.py.
+    torch.manual_seed(0)
+    network = CamPlusPlus(SIZES).train()
+    learned = torch.optim.SGD(network.parameters(), lr=0.02)
+    sounds = torch.randn(2, 1, 80).repeat_interleave(16, dim=0)
+    classes = torch.arange(2).repeat_interleave(16)
+    losses = []
+    for _ in range(8):
+        heard = sounds + 0.3 * torch.randn(32, 148, 80)
+        loss = cross_entropy(network(heard)[:, :2], classes)
+        learned.zero_grad()
+        loss.backward()
+        learned.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_the_first_row_of_voices_is_as_recorded() -> None:

@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader
 from stages.asr.ctc_network import CtcNetwork, NetworkOptions, masked
 from stages.audio.features import Fbank, FbankOptions
 from stages.models import save_model
-from training import distributed, spec_augment
+from training import distributed, precision, spec_augment
 from training.asr_data import RECORDED, Batches, cache_recorded, load_audio, read_items, spoken
 from training.mmi import log_denominator, phone_trigram
 from training.pronunciations import PHONES, pronounce
@@ -123,7 +123,7 @@ class Trainer:
         with torch.no_grad():
             normal, counts = self.views(features, counts)
         targets, sizes = self.targets.encode(2 * texts)
-        with torch.autocast("cpu", torch.bfloat16):
+        with precision.fastest():
             x, counts = self.network.first(normal, counts)
             x, counts = self.network.second(x, counts)
             losses = []

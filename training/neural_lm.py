@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 
 from stages.asr.neural_lm import PIECES, SENTENCE, NeuralLm, NeuralLmSizes
 from stages.models import save_model
-from training import distributed
+from training import distributed, precision
 from training.language_model import GROUPS, Pieces, pieces_of, without_development, written
 from training.language_model_text import read_aloud
 from training.run import Run, set_rate, warm_cosine
@@ -185,7 +185,7 @@ def train(options: argparse.Namespace) -> None:
             set_rate(optimizer, RATE * warm_cosine(run.step, done, WARM_UP))
             optimizer.zero_grad()
         drawn = batches.draw()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with precision.fastest():
             logits, _ = network(drawn[:, :-1], network.nothing(len(drawn)))
         loss = cross_entropy(logits.float().flatten(0, 1), drawn[:, 1:].flatten())
         loss.backward()

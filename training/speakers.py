@@ -31,7 +31,7 @@ from benchmarks.speakers import GROUPS, Embed, Trials, held_out_trials
 from stages.models import ModelFolder, locate, save_model
 from stages.speakers.campplus import CamPlusPlus, CamPlusPlusSizes
 from stages.speakers.embedder import SpeakerEmbedder, load_embedder
-from training import distributed
+from training import distributed, precision
 from training.resemblyzer import installed_weights
 from training.run import Run
 from training.speakers_crops import Batch, Crops
@@ -108,7 +108,7 @@ class Trainer:
         # The front is half of the work and has few weights: it learns at every fourth step.
         self.network.head.requires_grad_(step % FRONT_EVERY == 0)
         self.network.train()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with precision.fastest():
             raw = self.network(batch.features)
         embeddings = normalize(raw.float(), dim=1)
         people = batch.speakers + batch.rows * self.speakers

@@ -112,9 +112,7 @@ def _heard(kept: Path, weights: Path, voices: Voices, row: int) -> Tensor:
         if row:
             warps = torch.from_numpy(voices.warps[row])[corpus.speakers[owners.numpy()]]
             waveforms = warped(waveforms, warps)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            embedded = teacher(waveforms).float()
-        vectors.index_add_(0, owners, embedded)
+        vectors.index_add_(0, owners, teacher(waveforms))
     print(f"teacher: row {row} of {ROWS} done", flush=True)
     return vectors
 
