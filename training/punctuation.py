@@ -28,7 +28,8 @@ from stages.models import locate, save_model
 from stages.punctuation.ct_transformer import CtTransformer, CtTransformerConfig
 from stages.punctuation.pauses import CLASSES, pause_classes, usual_ms
 from stages.punctuation.vocabulary import Vocabulary, shape
-from training import distributed
+from stages.punctuation.windows import by_depth, window_starts
+from training import distributed, precision
 from training.punctuation_text import (
     CASES,
     CORPORA,
@@ -41,6 +42,7 @@ from training.punctuation_timed import Timed, transcripts
 from training.run import Run, set_rate, warm_cosine
 
 WINDOW = 128  # words
+READINGS = 4  # of each word, in windows that overlap
 BATCH = 32
 VOCABULARY = 16000
 SUFFIX_BUCKETS = 1024
@@ -165,7 +167,7 @@ def batch(
 def loss_of(network: CtTransformer, examples: tuple[Tensor, ...]) -> Tensor:
     rows, pauses, marks, cases = examples
     # The math kernel's backward pass is three times as fast in bfloat16 on a CPU.
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+    with precision.fastest(), sdpa_kernel(SDPBackend.MATH):
         mark_logits, case_logits = network(rows, torch.full((len(rows),), rows.shape[1]), pauses)
     assert case_logits is not None
     mark_loss, case_loss = (
@@ -175,19 +177,26 @@ def loss_of(network: CtTransformer, examples: tuple[Tensor, ...]) -> Tensor:
     return mark_loss + CASE_WEIGHT * case_loss
 
 
-def predict(network: CtTransformer, source: Stream) -> tuple[Tensor, Tensor]:
-    """Logits of the marks and cases of a whole stream [N, ...], windows without overlap."""
+def predict(network: CtTransformer, source: Stream, readings: int = 1) -> tuple[Tensor, Tensor]:
+    """Mean log-probabilities of the marks and cases of a whole stream [N, ...], each word read in
+    so many windows."""
     network.eval()
-    count = len(source.rows) // WINDOW
-    both = np.stack([source.rows, source.pauses])[:, : count * WINDOW]
-    windows = torch.from_numpy(both).view(2, count, WINDOW)
+    count = len(source.rows)
+    starts = window_starts(count, WINDOW, readings)
+    shares = torch.from_numpy(by_depth(starts, WINDOW, count))[..., None]
+    at = torch.from_numpy(starts)[:, None] + torch.arange(WINDOW)
+    both = torch.from_numpy(np.stack([source.rows, source.pauses]))
+    sums = [torch.zeros(count, len(classes)) for classes in (MARKS, CASES)]
     with torch.inference_mode():
-        pairs = [
-            network(rows, torch.full((len(rows),), WINDOW), pauses)
-            for rows, pauses in windows.split(BATCH, dim=1)
-        ]
+        for words, counted in zip(at.split(BATCH), shares.split(BATCH), strict=True):
+            rows, pauses = both[:, words]
+            heads = network(rows, torch.full((len(rows),), WINDOW), pauses)
+            for total, logits in zip(sums, heads, strict=True):
+                weighted = logits.log_softmax(-1) * counted
+                total.index_add_(0, words.flatten(), weighted.flatten(0, 1))
     network.train()
-    return tuple(torch.cat(logits).flatten(0, 1) for logits in zip(*pairs, strict=True))
+    marks, cases = sums
+    return marks, cases
 
 
 def f1_scores(predicted: NDArray[np.int64], true: NDArray[np.int8]) -> dict[str, float]:
@@ -205,9 +214,9 @@ def evaluate(network: CtTransformer, sources: dict[str, Stream]) -> dict[str, fl
     scores = {}
     for name, source in sources.items():
         marks, cases = (logits.argmax(-1).numpy() for logits in predict(network, source))
-        known = source.cases[: len(cases)] != UNLABELLED
-        right = cases[known] == source.cases[: len(cases)][known]
-        rows = {**f1_scores(marks, source.marks[: len(marks)]), "case": float(right.mean())}
+        known = source.cases != UNLABELLED
+        right = cases[known] == source.cases[known]
+        rows = {**f1_scores(marks, source.marks), "case": float(right.mean())}
         scores |= {f"{name} {score}": value for score, value in rows.items()}
     return scores
 
@@ -216,12 +225,12 @@ def balance(network: CtTransformer, sources: Sequence[Stream]) -> None:
     """Moves the biases of the marks to where their F1 on unseen text is highest: the likeliest
     mark is not the one with the best F1 where a mark is rare. Every source counts the same,
     however long it is; a period counts double, because it also makes the sentences."""
-    logits = [predict(network, source)[0].numpy() for source in sources]
-    pairs = [(one, source.marks[: len(one)]) for one, source in zip(logits, sources, strict=True)]
+    scores = [predict(network, source, READINGS)[0].numpy() for source in sources]
+    pairs = [(one, source.marks) for one, source in zip(scores, sources, strict=True)]
 
     def worth(shift: NDArray[np.float32]) -> float:
-        scores = [f1_scores((one + shift).argmax(-1), true) for one, true in pairs]
-        return sum(sum(score.values()) + score["."] for score in scores)
+        found = [f1_scores((one + shift).argmax(-1), true) for one, true in pairs]
+        return sum(sum(score.values()) + score["."] for score in found)
 
     shift = np.zeros(len(MARKS), np.float32)
     for _ in range(2):
@@ -289,7 +298,11 @@ def train(options: argparse.Namespace) -> None:
 def write(folder: Path, network: CtTransformer, vocabulary: Vocabulary, casing: dict) -> None:
     """The model folder: config.yaml, model.safetensors, tokens.json, casing.json."""
     config = network.config.to_yaml()
-    config["model_conf"] |= {"suffix_buckets": SUFFIX_BUCKETS, "window": WINDOW}
+    config["model_conf"] |= {
+        "suffix_buckets": SUFFIX_BUCKETS,
+        "window": WINDOW,
+        "readings": READINGS,
+    }
     save_model(folder, network.state_dict(), config)
     for name, content in (("tokens.json", list(vocabulary.tokens)), ("casing.json", casing)):
         (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=0) + "\n")
