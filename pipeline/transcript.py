@@ -24,6 +24,7 @@ from pipeline.records import (
 
 SCHEMA = 1
 SENTENCE_ENDS = frozenset(".?!…。？！")
+CLAUSE_ENDS = frozenset(",;:—，；：、")
 
 
 def hansard_version() -> str:

@@ -28,7 +28,7 @@ from stages.models import locate, save_model
 from stages.punctuation.ct_transformer import CtTransformer, CtTransformerConfig
 from stages.punctuation.pauses import CLASSES, pause_classes, usual_ms
 from stages.punctuation.vocabulary import Vocabulary, shape
-from stages.punctuation.windows import by_depth, window_starts
+from stages.punctuation.windows import read_windows
 from training import distributed, precision
 from training.punctuation_text import (
     CASES,
@@ -181,21 +181,10 @@ def predict(network: CtTransformer, source: Stream, readings: int = 1) -> tuple[
     """Mean log-probabilities of the marks and cases of a whole stream [N, ...], each word read in
     so many windows."""
     network.eval()
-    count = len(source.rows)
-    starts = window_starts(count, WINDOW, readings)
-    shares = torch.from_numpy(by_depth(starts, WINDOW, count))[..., None]
-    at = torch.from_numpy(starts)[:, None] + torch.arange(WINDOW)
-    both = torch.from_numpy(np.stack([source.rows, source.pauses]))
-    sums = [torch.zeros(count, len(classes)) for classes in (MARKS, CASES)]
-    with torch.inference_mode():
-        for words, counted in zip(at.split(BATCH), shares.split(BATCH), strict=True):
-            rows, pauses = both[:, words]
-            heads = network(rows, torch.full((len(rows),), WINDOW), pauses)
-            for total, logits in zip(sums, heads, strict=True):
-                weighted = logits.log_softmax(-1) * counted
-                total.index_add_(0, words.flatten(), weighted.flatten(0, 1))
+    words = torch.from_numpy(np.stack([source.rows, source.pauses]))
+    marks, cases = read_windows(network, words, WINDOW, readings, BATCH)
     network.train()
-    marks, cases = sums
+    assert cases is not None
     return marks, cases
 
 

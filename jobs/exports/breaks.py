@@ -14,9 +14,8 @@ from itertools import accumulate, pairwise
 from rich.cells import cell_len
 
 from pipeline.records import Word
-from pipeline.transcript import SENTENCE_ENDS, is_wide, join_words
+from pipeline.transcript import CLAUSE_ENDS, SENTENCE_ENDS, is_wide, join_words
 
-CLAUSE_ENDS = frozenset(",;:—，；：、")
 PAUSE_MS = 500
 
 SENTENCE, CLAUSE, BEFORE_OPENER, ANYWHERE, TORN = 0, 3, 8, 15, 30

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.records import Sentence
-
-ENDS = ".?!\u3002\uff1f\uff01"
-INNER = ",;:\u3001\uff0c\uff1b\uff1a"
+from pipeline.transcript import CLAUSE_ENDS, SENTENCE_ENDS, is_wide
+from stages.punctuation.casing import capitalised
 
 
 def cut(sentence: Sentence, start: int, end: int) -> Sentence:
@@ -16,10 +15,10 @@ def cut(sentence: Sentence, start: int, end: int) -> Sentence:
     question's own mark is its last word's."""
     words = list(sentence.words[start:end])
     if start > 0 and sentence.words[0].text[:1].isupper():
-        words[0] = replace(words[0], text=words[0].text[:1].upper() + words[0].text[1:])
-    last_mark = sentence.words[-1].text[-1:]
-    if end < len(sentence.words) and last_mark and last_mark in ENDS:
-        text = words[-1].text.rstrip(INNER) or words[-1].text
-        stop = "." if last_mark.isascii() else "\u3002"
-        words[-1] = replace(words[-1], text=text + stop * (text[-1:] not in ENDS))
+        words[0] = replace(words[0], text=capitalised(words[0].text))
+    mark = sentence.words[-1].text[-1:]
+    if end < len(sentence.words) and mark in SENTENCE_ENDS:
+        text = words[-1].text.rstrip("".join(CLAUSE_ENDS)) or words[-1].text
+        stop = "\u3002" if is_wide(mark) else "."
+        words[-1] = replace(words[-1], text=text + stop * (text[-1:] not in SENTENCE_ENDS))
     return Sentence(tuple(words))

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from pipeline.records import Sentence, Word
 from pipeline.stage import Inputs, Parameters, Stage
+from pipeline.transcript import SENTENCE_ENDS
 from stages.punctuation.stage import pauses_after
 
-_ENDS = (".", "?", "!", "\u2026", "\u3002", "\uff1f", "\uff01")
 _CLOSING = "\"'\u00bb\u201d\u2019)]"
 
 
@@ -40,7 +40,7 @@ class AsWritten(Stage[AsWrittenParameters, tuple[Sentence, ...]]):
             return ()
         pauses = pauses_after(words)
         ends = pauses >= self.parameters.sentence_pause
-        ends |= np.array([word.text.rstrip(_CLOSING).endswith(_ENDS) for word in words])
+        ends |= np.array([word.text.rstrip(_CLOSING)[-1:] in SENTENCE_ENDS for word in words])
         ends[-1] = True
         bounds = [0, *(np.flatnonzero(ends) + 1).tolist()]
         sentences = [span for pair in pairwise(bounds) for span in self._short(*pair, pauses)]

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
 
 from pipeline.errors import ModelError, printable
 from pipeline.records import Sentence, Word
@@ -31,7 +30,7 @@ from stages.punctuation.pauses import CLASSES, intervals, pause_classes, usual_m
 from stages.punctuation.segmenting import Segment, check_segmenter, read_segmenter, tokenise
 from stages.punctuation.sentence_cache import read_on
 from stages.punctuation.vocabulary import Vocabulary
-from stages.punctuation.windows import by_depth, deepest, window_starts
+from stages.punctuation.windows import read_windows
 from stages.weightless import without_weights
 
 DEFAULT_WINDOW = 128  # words; a model says otherwise under model_conf.window
@@ -145,26 +144,9 @@ class Punctuator:
         texts = [word.text for word in words]
         rows = self.vocabulary.rows(texts)
         pauses = pause_classes(intervals(words), usual_ms(texts))
-        length = min(self.window, len(rows))
-        starts = window_starts(len(rows), length, self.readings)
-        counted = by_depth if self.readings > 1 else deepest
-        shares = torch.from_numpy(counted(starts, length, len(rows)))[..., None]
-        both = torch.from_numpy(np.stack([rows, pauses])).to(self.device).unfold(1, length, 1)
-        windows = both[:, torch.from_numpy(starts).to(self.device)]  # [2, W, length]
-        marks, cases = [], []
-        with torch.inference_mode():
-            for batch, after in torch.split(windows, batch_size, dim=1):
-                mark, case = self.network(batch, torch.full((len(batch),), length), after)
-                marks.append(mark.log_softmax(dim=-1).cpu())
-                cases += [] if case is None else [case.log_softmax(dim=-1).cpu()]
-        at = (torch.from_numpy(starts)[:, None] + torch.arange(length)).flatten()
-
-        def mean(readings: list[Tensor]) -> Tensor:
-            weighted = (torch.cat(readings) * shares).flatten(0, 1)
-            return torch.zeros(len(rows), weighted.shape[1]).index_add_(0, at, weighted)
-
-        likeliest = mean(cases).argmax(dim=1).numpy() if cases else None
-        return mean(marks).numpy(), likeliest
+        both = torch.from_numpy(np.stack([rows, pauses])).to(self.device)
+        marks, cases = read_windows(self.network, both, self.window, self.readings, batch_size)
+        return marks.numpy(), None if cases is None else cases.argmax(dim=1).numpy()
 
     def write(
         self, words: Sequence[str], chosen: NDArray[np.intp], cases: NDArray[np.intp] | None

@@ -3,9 +3,41 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.punctuation.ct_transformer import CtTransformer
 
 CONTEXT = 16  # words at a window's inner edges that the neighbouring window decides
+
+
+@torch.inference_mode()
+def read_windows(
+    network: CtTransformer, words: Tensor, length: int, readings: int, batch_size: int
+) -> tuple[Tensor, Tensor | None]:
+    """Of words (their rows and classes of pauses, int64 [2, N], N >= 1, where the network is),
+    each read in `readings` windows of at most `length`: mean log-probabilities of the marks [N, P]
+    and of the cases [N, C] (None without a case head), on the CPU. With one reading, that of the
+    deepest window alone."""
+    count = words.shape[1]
+    length = min(length, count)
+    starts = window_starts(count, length, readings)
+    shares = torch.from_numpy((by_depth if readings > 1 else deepest)(starts, length, count))
+    windows = words.unfold(1, length, 1)[:, torch.from_numpy(starts).to(words.device)]
+    marks, cases = [], []
+    for rows, pauses in torch.split(windows, batch_size, dim=1):
+        mark, case = network(rows, torch.full((len(rows),), length), pauses)
+        marks.append(mark.log_softmax(dim=-1).cpu())
+        cases += [] if case is None else [case.log_softmax(dim=-1).cpu()]
+
+    def mean(scores: Tensor) -> Tensor:
+        total = torch.zeros(count, scores.shape[-1])
+        for start, weighted in zip(starts.tolist(), scores * shares[..., None], strict=True):
+            total[start : start + length] += weighted
+        return total
+
+    return mean(torch.cat(marks)), mean(torch.cat(cases)) if cases else None
 
 
 def window_starts(count: int, length: int, readings: int = 1) -> NDArray[np.int64]:
